@@ -1,0 +1,1 @@
+//! `kubevirt.io/v1` types.

@@ -1,0 +1,2 @@
+//! Pulls an image.
+fn main() {}

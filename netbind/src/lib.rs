@@ -1,0 +1,1 @@
+//! Pod network to guest network.
