@@ -1,0 +1,1 @@
+//! Container images as sources of disks and kernels.
