@@ -1,1 +1,106 @@
-//! The launcher's protocol.
+//! The protocol between a launcher and whoever drives it: gRPC over a unix socket.
+//!
+//! The launcher is the less trusted side. Its socket lies in a directory that the launcher
+//! itself can write, so a client that is more privileged than the launcher must not follow
+//! what it finds there: [`connect`] resolves the socket beneath the directory without
+//! symbolic links, and connects to the very inode that it has resolved.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use hyper_util::rt::TokioIo;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// The generated messages, client and server.
+#[expect(missing_docs, reason = "generated; launcher.proto has the docs")]
+mod generated {
+    tonic::include_proto!("ferrovirt.launcher.v1");
+}
+
+pub use generated::*;
+
+/// The socket's file name in the pod's runtime directory.
+pub const SOCKET: &str = "launcher.sock";
+
+/// Why a launcher could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The runtime directory cannot be opened.
+    #[error("cannot open the runtime directory {path}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// There is no socket, or what bears its name is a symbolic link.
+    #[error("no launcher listens in {path}")]
+    Socket {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The socket is there and nobody answers.
+    #[error("the launcher in {path} does not answer")]
+    Transport {
+        /// The directory.
+        path: PathBuf,
+        /// The transport's answer.
+        source: tonic::transport::Error,
+    },
+}
+
+/// A client of the launcher whose runtime directory is `dir`.
+///
+/// The path may be longer than a socket address (108 bytes): the connection goes through
+/// `/proc/self/fd`.
+///
+/// # Errors
+/// [`ConnectError`], one variant a step.
+pub async fn connect(dir: &Path) -> Result<launcher_client::LauncherClient<Channel>, ConnectError> {
+    let socket = resolve(dir)?;
+    // The address is not used: the connector has the socket already.
+    let channel = Endpoint::from_static("http://launcher")
+        .connect_with_connector(tower::service_fn(move |_| {
+            let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        }))
+        .await
+        .map_err(|source| ConnectError::Transport { path: dir.to_owned(), source })?;
+    Ok(launcher_client::LauncherClient::new(channel))
+}
+
+/// The socket's inode, found beneath `dir` without following a link out of it.
+fn resolve(dir: &Path) -> Result<OwnedFd, ConnectError> {
+    let directory = std::fs::File::open(dir)
+        .map_err(|source| ConnectError::Directory { path: dir.to_owned(), source })?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(directory.as_fd(), SOCKET, how)
+        .map_err(|errno| ConnectError::Socket { path: dir.to_owned(), source: errno.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_missing_directory_is_named() {
+        let err = connect(Path::new("/nonexistent/pod")).await.unwrap_err();
+        assert_eq!(err.to_string(), "cannot open the runtime directory /nonexistent/pod");
+    }
+
+    #[tokio::test]
+    async fn a_symlink_in_place_of_the_socket_is_not_followed() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let _listener =
+            std::os::unix::net::UnixListener::bind(elsewhere.path().join(SOCKET)).unwrap();
+        let pod = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join(SOCKET), pod.path().join(SOCKET)).unwrap();
+        assert!(matches!(connect(pod.path()).await, Err(ConnectError::Socket { .. })));
+    }
+}
