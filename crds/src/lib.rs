@@ -1,1 +1,45 @@
-//! `kubevirt.io/v1` types.
+//! `kubevirt.io/v1`: the types of KubeVirt's API that Ferrovirt supports, their defaults and
+//! their validation.
+//!
+//! ```text
+//! YAML or JSON --manifest--> Manifest --into_vmi--> VirtualMachineInstance
+//!                                                     | default   (what is not said)
+//!                                                     | validate  (what cannot be meant)
+//!                                                     v
+//!                                            what the launcher runs
+//! ```
+//!
+//! Everything here is pure. A field has KubeVirt's name, type and meaning, or does not exist;
+//! reading a manifest refuses a field that does not exist here, with its path, and never
+//! drops it.
+//!
+//! The crate chooses no Kubernetes version: the binary that links it enables one `v1_xx`
+//! feature (or `latest`) of `k8s-openapi`.
+
+mod clock;
+mod cpu;
+mod devices;
+mod disk;
+mod domain;
+mod features;
+mod firmware;
+mod network;
+mod quantity;
+mod status;
+mod vm;
+mod vmi;
+mod volume;
+
+pub use clock::*;
+pub use cpu::*;
+pub use devices::*;
+pub use disk::*;
+pub use domain::*;
+pub use features::*;
+pub use firmware::*;
+pub use network::*;
+pub use quantity::{ParseQuantityError, Quantity};
+pub use status::*;
+pub use vm::*;
+pub use vmi::*;
+pub use volume::*;

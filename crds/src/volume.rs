@@ -1,0 +1,135 @@
+//! `spec.volumes`: where the contents of disks come from.
+
+use k8s_openapi::api::core::v1::{LocalObjectReference, PersistentVolumeClaimVolumeSource};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_with::skip_serializing_none;
+
+use crate::Quantity;
+
+/// The contents of the disk of the same name: a name and one source.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    /// A disk labelled `config-2` that tells cloud-init what to do.
+    pub cloud_init_config_drive: Option<CloudInitConfigDriveSource>,
+    /// A disk labelled `cidata` that tells cloud-init what to do.
+    pub cloud_init_no_cloud: Option<CloudInitNoCloudSource>,
+    /// A disk image in a container image. What the guest writes lasts as long as the instance.
+    pub container_disk: Option<ContainerDiskSource>,
+    /// An empty disk that lasts as long as the instance.
+    pub empty_disk: Option<EmptyDiskSource>,
+    /// A claim's disk image, read-only beneath what the guest writes, which lasts as long as the
+    /// instance.
+    pub ephemeral: Option<EphemeralVolumeSource>,
+    /// A disk image in the host's file system.
+    pub host_disk: Option<HostDisk>,
+    /// Its name, that of a disk.
+    pub name: String,
+}
+
+/// When an image is pulled (Kubernetes' `PullPolicy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// Before every start.
+    Always,
+    /// If it is not there.
+    IfNotPresent,
+    /// Never; it must be there.
+    Never,
+}
+
+/// A disk image in a container image.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerDiskSource {
+    /// The container image's name.
+    pub image: String,
+    /// When to pull it. Defaults to Always for the tag `latest`, else to IfNotPresent.
+    pub image_pull_policy: Option<PullPolicy>,
+    /// The secret that holds the registry's credentials.
+    pub image_pull_secret: Option<String>,
+    /// The disk image, as an absolute path in the container image. Defaults to the only file in
+    /// `/disk`.
+    pub path: Option<String>,
+}
+
+/// What cloud-init's NoCloud data source says.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudInitNoCloudSource {
+    /// Network configuration.
+    pub network_data: Option<String>,
+    /// Network configuration in base64.
+    pub network_data_base64: Option<String>,
+    /// The secret that holds network configuration, under `networkdata`.
+    pub network_data_secret_ref: Option<LocalObjectReference>,
+    /// The secret that holds user data, under `userdata`.
+    pub secret_ref: Option<LocalObjectReference>,
+    /// User data.
+    pub user_data: Option<String>,
+    /// User data in base64.
+    pub user_data_base64: Option<String>,
+}
+
+/// What cloud-init's ConfigDrive data source says.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudInitConfigDriveSource {
+    /// Network configuration.
+    pub network_data: Option<String>,
+    /// Network configuration in base64.
+    pub network_data_base64: Option<String>,
+    /// The secret that holds network configuration, under `networkdata`.
+    pub network_data_secret_ref: Option<LocalObjectReference>,
+    /// The secret that holds user data, under `userdata`.
+    pub secret_ref: Option<LocalObjectReference>,
+    /// User data.
+    pub user_data: Option<String>,
+    /// User data in base64.
+    pub user_data_base64: Option<String>,
+}
+
+/// An empty disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EmptyDiskSource {
+    /// Its size. The file behind it is sparse.
+    pub capacity: Quantity,
+}
+
+/// A disk image beneath what the guest writes.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EphemeralVolumeSource {
+    /// The claim that holds the image.
+    pub persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
+}
+
+/// A disk image in the host's file system.
+#[skip_serializing_none]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostDisk {
+    /// The size of an image that is created.
+    pub capacity: Option<Quantity>,
+    /// The image's absolute path.
+    pub path: String,
+    /// Nodes share the path. Defaults to false.
+    pub shared: Option<bool>,
+    /// Whether the image is created when there is none.
+    #[serde(rename = "type")]
+    pub type_: HostDiskType,
+}
+
+/// Whether a host's disk image is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HostDiskType {
+    /// It must be there.
+    Disk,
+    /// It is created when it is not there.
+    DiskOrCreate,
+}
