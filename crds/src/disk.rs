@@ -148,9 +148,6 @@ pub struct BlockSize {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CustomBlockSize {
-    /// The unit of discarding.
-    #[schemars(with = "Option<i32>")]
-    pub discard_granularity: Option<u32>,
     /// The unit of addressing.
     #[schemars(with = "Option<i32>")]
     pub logical: Option<u32>,

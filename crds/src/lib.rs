@@ -18,28 +18,36 @@
 
 mod clock;
 mod cpu;
+mod defaults;
 mod devices;
 mod disk;
 mod domain;
 mod features;
+mod field;
 mod firmware;
+pub mod manifest;
 mod network;
 mod quantity;
 mod status;
+mod unsupported;
+mod validate;
 mod vm;
 mod vmi;
 mod volume;
 
 pub use clock::*;
 pub use cpu::*;
+pub use defaults::default;
 pub use devices::*;
 pub use disk::*;
 pub use domain::*;
 pub use features::*;
+pub use field::{FieldError, FieldErrors};
 pub use firmware::*;
 pub use network::*;
 pub use quantity::{ParseQuantityError, Quantity};
 pub use status::*;
+pub use validate::validate;
 pub use vm::*;
 pub use vmi::*;
 pub use volume::*;
