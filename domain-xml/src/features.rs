@@ -160,36 +160,36 @@ pub enum HypervMode {
 }
 
 /// Notify the hypervisor of long waits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spinlocks {
-    /// On where `None`.
-    #[serde(rename = "@state", skip_serializing_if = "Option::is_none")]
-    pub state: Option<OnOff>,
+    /// Whether they are on.
+    #[serde(rename = "@state")]
+    pub state: OnOff,
     /// How often a guest spins before it does; at least 4095.
     #[serde(rename = "@retries", skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
 }
 
 /// Synthetic timers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stimer {
-    /// On where `None`.
-    #[serde(rename = "@state", skip_serializing_if = "Option::is_none")]
-    pub state: Option<OnOff>,
+    /// Whether they are on.
+    #[serde(rename = "@state")]
+    pub state: OnOff,
     /// Expiry as an ordinary interrupt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direct: Option<Switch>,
 }
 
 /// The hypervisor's vendor string.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VendorId {
-    /// On where `None`.
-    #[serde(rename = "@state", skip_serializing_if = "Option::is_none")]
-    pub state: Option<OnOff>,
+    /// Whether they are on.
+    #[serde(rename = "@state")]
+    pub state: OnOff,
     /// Up to 12 characters.
     #[serde(rename = "@value", skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,

@@ -1,5 +1,6 @@
 //! Documents in, documents out.
 
+#[cfg(test)]
 mod common;
 
 use domain_xml::{CpuMode, Device, Domain, DomainType, Hex, Metadata};
