@@ -1,1 +1,44 @@
-//! Pod network to guest network.
+//! Binds a pod's network to a guest.
+//!
+//! ```text
+//! discover(interface) -> PodNetwork -> plan(&PodNetwork, &Options) -> Plan -> apply(&steps)
+//!                                                                      |
+//!                                                                      +-> GuestNetwork -> serve
+//! ```
+//!
+//! [`discover()`] and [`apply()`] talk to the kernel and decide nothing; [`plan()`] decides and knows no
+//! kernel; [`serve`] carries packets between the tap and [`dhcp`], which knows no socket.
+//! [`setup`] is the whole, once, safe to run again after a crash at any point, and [`teardown`]
+//! takes it back.
+//!
+//! Everything happens in the network namespace of the calling thread, on that thread.
+
+mod apply;
+mod conflict;
+pub mod dhcp;
+mod discover;
+pub mod dns;
+mod mac;
+mod name;
+mod netlink;
+mod network;
+mod nft;
+mod plan;
+pub mod serve;
+mod setup;
+mod state;
+mod sysctl;
+mod tap;
+
+pub use apply::{ApplyError, apply, revert};
+pub use discover::{DiscoverError, discover};
+pub use mac::{Mac, ParseMacError};
+pub use network::{Address, MAIN_TABLE, Neighbour, PodNetwork, Route, Scope};
+pub use plan::{
+    DhcpOptions, Filter, GuestNetwork, Options, Plan, PlanError, PlumbingMacs, Step, TapOptions,
+    bridge_name, plan,
+};
+pub use setup::{
+    SetupError, SetupOptions, TeardownError, TeardownOptions, preview, setup, teardown,
+};
+pub use state::{State, StateError};

@@ -1,0 +1,207 @@
+//! Makes a plan's changes in the kernel. Knows no policy.
+
+use std::io;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::link::{
+    BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
+    LinkAttribute, LinkInfo,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::netlink::{Link, Netlink, link_request, up, without_ipv6_address};
+use crate::plan::{GuestNetwork, Step};
+use crate::{nft, sysctl, tap};
+
+/// The kernel refused a change.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}{}", remedy(source))]
+pub struct ApplyError {
+    what: String,
+    source: io::Error,
+}
+
+/// What helps against the kernel's usual refusals.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => " (CAP_NET_ADMIN in the network namespace is needed)",
+        Some(libc::ENOENT) => " (is /dev/net/tun there, and nf_tables in the kernel?)",
+        Some(libc::EOPNOTSUPP) => " (the kernel lacks it: bridge, tun and nf_tables are needed)",
+        Some(libc::EBUSY) => " (another process holds it)",
+        _ => "",
+    }
+}
+
+impl ApplyError {
+    fn new(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self { what, source }
+    }
+}
+
+/// Makes the changes in the calling thread's network namespace, in order. Made again, they change
+/// nothing.
+///
+/// # Errors
+///
+/// [`ApplyError`] with the change that the kernel refused.
+pub fn apply(steps: &[Step]) -> Result<(), ApplyError> {
+    let mut netlink = Netlink::open().map_err(ApplyError::new("open a netlink socket"))?;
+    steps.iter().try_for_each(|step| make(&mut netlink, step))
+}
+
+fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
+    match step {
+        Step::BypassIptables => {
+            // Read-only inside a container, and then there is no other way: see `Step`.
+            let _ = sysctl::write(sysctl::BRIDGE_NF_CALL_IPTABLES, false);
+            Ok(())
+        }
+        Step::CreateBridge { name, mac, mtu } => {
+            let data = InfoData::Bridge(vec![
+                InfoBridge::StpState(BridgeStpState::Disabled),
+                InfoBridge::MulticastSnooping(false),
+                InfoBridge::ForwardDelay(0),
+            ]);
+            let attributes = vec![
+                LinkAttribute::IfName(name.clone()),
+                LinkAttribute::Address(mac.0.to_vec()),
+                LinkAttribute::Mtu(*mtu),
+                LinkAttribute::LinkInfo(vec![
+                    LinkInfo::Kind(InfoKind::Bridge),
+                    LinkInfo::Data(data),
+                ]),
+            ];
+            netlink
+                .change(
+                    RouteNetlinkMessage::NewLink(link_request(0, attributes)),
+                    NLM_F_CREATE,
+                )
+                .map_err(ApplyError::new(format!("make the bridge {name}")))
+        }
+        Step::SilenceIpv6 { link } => set(netlink, link, "silence IPv6 on", |_| {
+            Ok(vec![without_ipv6_address()])
+        }),
+        Step::Filter(filter) => nft::install(filter).map_err(ApplyError::new(format!(
+            "make the nftables table bridge {}",
+            filter.table
+        ))),
+        Step::CreateTap(options) => {
+            let error = || format!("make the tap {}", options.name);
+            let present = netlink
+                .link(&options.name)
+                .map_err(ApplyError::new(error()))?;
+            if present.is_some_and(|link| tap::is_as_asked(&link, options)) {
+                return Ok(());
+            }
+            tap::create(options).map_err(ApplyError::new(error()))
+        }
+        Step::ConfigureTap { name, mac, mtu } => set(netlink, name, "set MAC and MTU of", |_| {
+            Ok(vec![
+                LinkAttribute::Address(mac.0.to_vec()),
+                LinkAttribute::Mtu(*mtu),
+            ])
+        }),
+        Step::Up { link } => {
+            let error = || format!("bring up {link}");
+            let found = find(netlink, link).map_err(ApplyError::new(error()))?;
+            netlink
+                .change(
+                    RouteNetlinkMessage::SetLink(up(link_request(found.index, vec![]))),
+                    0,
+                )
+                .map_err(ApplyError::new(error()))
+        }
+        Step::Attach { link, bridge } => set(netlink, link, "attach to the bridge", |netlink| {
+            Ok(vec![LinkAttribute::Controller(
+                find(netlink, bridge)?.index,
+            )])
+        }),
+        Step::StopLearning { port } => set(netlink, port, "stop address learning on", |_| {
+            Ok(vec![LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Learning(
+                    false,
+                )])),
+            ])])
+        }),
+        Step::PinGuest { mac, port } => {
+            let error = || format!("pin {mac} to {port}");
+            let port = find(netlink, port).map_err(ApplyError::new(error()))?;
+            let mut entry = NeighbourMessage::default();
+            entry.header.family = AddressFamily::Bridge;
+            entry.header.ifindex = port.index;
+            entry.header.state = NeighbourState::Noarp;
+            entry.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
+            entry.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())];
+            netlink
+                .change(
+                    RouteNetlinkMessage::NewNeighbour(entry),
+                    NLM_F_CREATE | NLM_F_REPLACE,
+                )
+                .map_err(ApplyError::new(error()))
+        }
+    }
+}
+
+fn set(
+    netlink: &mut Netlink,
+    name: &str,
+    what: &str,
+    attributes: impl FnOnce(&mut Netlink) -> io::Result<Vec<LinkAttribute>>,
+) -> Result<(), ApplyError> {
+    let change = || {
+        let link = find(netlink, name)?;
+        let attributes = attributes(netlink)?;
+        // NEWLINK of a link that exists changes it, and unlike SETLINK it takes a port's settings.
+        netlink.change(
+            RouteNetlinkMessage::NewLink(link_request(link.index, attributes)),
+            0,
+        )
+    };
+    change().map_err(ApplyError::new(format!("{what} {name}")))
+}
+
+fn find(netlink: &mut Netlink, name: &str) -> io::Result<Link> {
+    netlink
+        .link(name)?
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+}
+
+/// Takes back every change of a plan, whichever of them were made. The pod's interface is then as
+/// it was found, for none of them touched its name, MAC, addresses or routes.
+///
+/// # Errors
+///
+/// [`ApplyError`] with the change that the kernel refused.
+pub fn revert(guest: &GuestNetwork, bridge_netfilter: Option<bool>) -> Result<(), ApplyError> {
+    let mut netlink = Netlink::open().map_err(ApplyError::new("open a netlink socket"))?;
+    // The bridge first: without it no frame passes, so there is no moment without the filter.
+    for (name, kind) in [(&guest.bridge, "bridge"), (&guest.tap, "tun")] {
+        let error = || format!("remove {name}");
+        let link = netlink.link(name).map_err(ApplyError::new(error()))?;
+        let Some(link) = link.filter(|link| link.kind.as_deref() == Some(kind)) else {
+            continue;
+        };
+        netlink
+            .change(
+                RouteNetlinkMessage::DelLink(link_request(link.index, vec![])),
+                0,
+            )
+            .map_err(ApplyError::new(error()))?;
+    }
+    nft::remove(&guest.bridge).map_err(ApplyError::new(format!(
+        "remove the nftables table bridge {}",
+        guest.bridge
+    )))?;
+    if bridge_netfilter == Some(true)
+        && sysctl::read(sysctl::BRIDGE_NF_CALL_IPTABLES) == Some(false)
+    {
+        // It could be written when it was turned off.
+        let _ = sysctl::write(sysctl::BRIDGE_NF_CALL_IPTABLES, true);
+    }
+    Ok(())
+}

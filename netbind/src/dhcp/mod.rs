@@ -1,0 +1,19 @@
+//! A DHCP server (RFC 2131) for exactly one client, with no socket in it.
+//!
+//! ```text
+//! packet -> Message::parse -> decide(&Lease, &Message) -> Verdict -> Responder -> Reply
+//! ```
+//!
+//! [`decide`] holds every rule of the protocol and nothing else. [`Responder`] turns its verdicts
+//! into bytes from options that it encoded once, and keeps the only state there is: when the
+//! client last declined.
+
+mod answer;
+mod lease;
+mod message;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{DECLINE_PAUSE, Event, Reply, Responder, Verdict, decide};
+pub use lease::{ClasslessRoute, LEASE_SECONDS, Lease, SERVER_ID};
+pub use message::{Kind, Message};

@@ -1,0 +1,190 @@
+//! Small typed calls to the kernel's routing netlink.
+//!
+//! Blocking, on one socket of the calling thread's network namespace. Each change is exactly one
+//! request and one acknowledgement, so a process killed in between leaves one change whole or not
+//! at all. There is no asynchronous runtime here: the launcher's init sets up a network in a
+//! handful of requests, one after the other, and must stay single-threaded and small.
+
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use crate::mac::Mac;
+
+/// A routing netlink socket.
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// Opens a socket in the calling thread's network namespace.
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self {
+            socket: connect(NETLINK_ROUTE)?,
+            sequence: 0,
+        })
+    }
+
+    /// Performs one change and waits for the kernel's acknowledgement.
+    pub(crate) fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.exchange(message, NLM_F_ACK | flags, |_| ())
+    }
+
+    /// Asks for every object of a kind.
+    pub(crate) fn dump<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        mut pick: impl FnMut(RouteNetlinkMessage) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let mut found = Vec::new();
+        self.exchange(message, NLM_F_DUMP, |reply| found.extend(pick(reply)))?;
+        Ok(found)
+    }
+
+    /// The link of that name; none if there is none.
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        let mut found = None;
+        let asked = self.exchange(RouteNetlinkMessage::GetLink(message), NLM_F_ACK, |reply| {
+            if let RouteNetlinkMessage::NewLink(link) = reply {
+                found = Some(Link::from(link));
+            }
+        });
+        match asked {
+            Ok(()) => Ok(found),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names of all links.
+    pub(crate) fn link_names(&mut self) -> io::Result<Vec<String>> {
+        self.dump(
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            |reply| match reply {
+                RouteNetlinkMessage::NewLink(link) => Some(Link::from(link).name),
+                _ => None,
+            },
+        )
+    }
+
+    fn exchange(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        mut receive: impl FnMut(RouteNetlinkMessage),
+    ) -> io::Result<()> {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence;
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+
+        loop {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            let mut rest = datagram.as_slice();
+            while !rest.is_empty() {
+                let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .map_err(io::Error::other)?;
+                let length = (reply.header.length as usize).next_multiple_of(4);
+                rest = rest.get(length..).unwrap_or_default();
+                if reply.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match reply.payload {
+                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(inner) => receive(inner),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Opens a netlink socket of one protocol, bound, and connected to the kernel.
+pub(crate) fn connect(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+/// What we need to know of a link.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) kind: Option<String>,
+    pub(crate) mac: Option<Mac>,
+    pub(crate) mtu: u32,
+    pub(crate) flags: LinkFlags,
+    pub(crate) master: Option<u32>,
+    pub(crate) info: Vec<LinkInfo>,
+}
+
+impl From<LinkMessage> for Link {
+    fn from(message: LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            flags: message.header.flags,
+            ..Self::default()
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Controller(index) => link.master = Some(index),
+                LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+                LinkAttribute::LinkInfo(info) => {
+                    link.kind = info.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
+                        _ => None,
+                    });
+                    link.info = info;
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+/// A request about the link with that index.
+pub(crate) fn link_request(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = attributes;
+    message
+}
+
+/// Brings a link up as part of the request.
+pub(crate) fn up(mut message: LinkMessage) -> LinkMessage {
+    message.header.flags |= LinkFlags::Up;
+    message.header.change_mask |= LinkFlags::Up;
+    message
+}
+
+/// Keeps the kernel from giving a link an IPv6 address of its own: plumbing must be silent, and a
+/// container cannot write `disable_ipv6` because its /proc/sys is read-only.
+pub(crate) fn without_ipv6_address() -> LinkAttribute {
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+        In6AddrGenMode::None,
+    )])])
+}

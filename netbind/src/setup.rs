@@ -1,0 +1,238 @@
+//! The whole, once: what the launcher's init calls.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use crate::apply::{ApplyError, apply, revert};
+use crate::conflict;
+use crate::discover::{DiscoverError, discover};
+use crate::dns;
+use crate::netlink::Netlink;
+use crate::network::PodNetwork;
+use crate::plan::{
+    DhcpOptions, GuestNetwork, Options, Plan, PlanError, PlumbingMacs, TapOptions, plan,
+};
+use crate::state::{State, StateError};
+
+/// What to bind, and how.
+#[derive(Clone, Debug)]
+pub struct SetupOptions {
+    /// The pod's interface, usually `eth0`.
+    pub interface: String,
+    /// Where to keep what was found, on storage that lives as long as the namespace.
+    pub state_file: PathBuf,
+    /// The tap device for QEMU.
+    pub tap: TapOptions,
+    /// The pod's resolver configuration, usually `/etc/resolv.conf`; a missing file is an empty one.
+    pub resolv_conf: PathBuf,
+    /// The guest's host name, for option 12.
+    pub hostname: Option<String>,
+    /// What the manifest's `dhcpOptions` add.
+    pub dhcp: DhcpOptions,
+}
+
+/// Why a network could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The pod's network cannot be handed to a guest.
+    #[error(transparent)]
+    Discover(#[from] DiscoverError),
+    /// The binding cannot be made as asked.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The kernel refused a change.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The state file cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A DHCP server listens in the namespace.
+    #[error(
+        "UDP port 67 is taken in this network namespace: another DHCP server would answer the guest \
+         beside ours; stop it"
+    )]
+    PortTaken,
+    /// A link with a name that the binding needs exists, and is not ours.
+    #[error(
+        "a link named {0} exists already and is not ours; remove it (ip link delete {0}), or name the tap otherwise"
+    )]
+    NameTaken(String),
+    /// The resolver configuration cannot be read.
+    #[error("cannot read {}", path.display())]
+    ResolvConf {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The namespace cannot be looked at.
+    #[error("cannot read {what}")]
+    Look {
+        /// What was looked at.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Binds a pod's interface to a guest, in the calling thread's network namespace.
+///
+/// What was found is on disk before the first change. Run again, after success or after being
+/// killed at any moment, it ends with the same network, and the same result.
+///
+/// # Errors
+///
+/// [`SetupError`]. Nothing has been changed unless it is [`SetupError::Apply`]; then [`teardown`]
+/// takes back what was done, or `setup` can be tried again.
+pub fn setup(options: &SetupOptions) -> Result<GuestNetwork, SetupError> {
+    let known = known(options)?;
+    let fresh = known.is_none();
+    let (network, macs) = match known {
+        Some(known) => known,
+        None => (discover(&options.interface)?, random_macs()?),
+    };
+    let plan = planned(options, &network, macs)?;
+    let listens = conflict::dhcp_server_listens();
+    if listens.map_err(|source| SetupError::Look {
+        what: "the UDP sockets in /proc",
+        source,
+    })? {
+        return Err(SetupError::PortTaken);
+    }
+    if fresh {
+        refuse_taken_names(&plan.guest)?;
+    }
+    let state = State {
+        network,
+        macs,
+        guest: plan.guest,
+    };
+    state.write(&options.state_file)?;
+    apply(&plan.steps)?;
+    Ok(state.guest)
+}
+
+/// What [`setup`] would do, changing nothing.
+///
+/// # Errors
+///
+/// [`SetupError`], as `setup` would return it.
+pub fn preview(options: &SetupOptions) -> Result<(PodNetwork, Plan), SetupError> {
+    let (network, macs) = match known(options)? {
+        Some(known) => known,
+        None => (discover(&options.interface)?, random_macs()?),
+    };
+    let plan = planned(options, &network, macs)?;
+    Ok((network, plan))
+}
+
+/// What an earlier set-up of the same interface found and chose; none if there was none. A state
+/// file left by another namespace, where the interface was another one, says nothing about this.
+fn known(options: &SetupOptions) -> Result<Option<(PodNetwork, PlumbingMacs)>, SetupError> {
+    let Some(state) = State::read(&options.state_file)? else {
+        return Ok(None);
+    };
+    let link = open_netlink()?.link(&options.interface);
+    let link = link.map_err(|source| SetupError::Look {
+        what: "the interface",
+        source,
+    })?;
+    let same = link.is_some_and(|link| {
+        link.name == state.network.interface
+            && link.index == state.network.index
+            && link.mac == Some(state.network.mac)
+    });
+    Ok(same.then_some((state.network, state.macs)))
+}
+
+fn planned(
+    options: &SetupOptions,
+    network: &PodNetwork,
+    macs: PlumbingMacs,
+) -> Result<Plan, SetupError> {
+    Ok(plan(
+        network,
+        &Options {
+            tap: options.tap.clone(),
+            resolv_conf: dns::parse(&read_resolv_conf(&options.resolv_conf)?),
+            hostname: options.hostname.clone(),
+            dhcp: options.dhcp.clone(),
+            macs,
+        },
+    )?)
+}
+
+fn read_resolv_conf(path: &Path) -> Result<String, SetupError> {
+    match fs::read(path) {
+        // What is not text in it is one bad line, which the reader leaves out.
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(SetupError::ResolvConf {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn random_macs() -> Result<PlumbingMacs, SetupError> {
+    let mut bytes = [0; 12];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(PlumbingMacs::new(bytes)),
+        Err(source) => Err(SetupError::Look {
+            what: "random bytes",
+            source: io::Error::other(source),
+        }),
+    }
+}
+
+fn refuse_taken_names(guest: &GuestNetwork) -> Result<(), SetupError> {
+    let mut netlink = open_netlink()?;
+    for name in [&guest.bridge, &guest.tap] {
+        let link = netlink.link(name).map_err(|source| SetupError::Look {
+            what: "the links",
+            source,
+        })?;
+        if link.is_some() {
+            return Err(SetupError::NameTaken(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn open_netlink() -> Result<Netlink, SetupError> {
+    Netlink::open().map_err(|source| SetupError::Look {
+        what: "the namespace's links",
+        source,
+    })
+}
+
+/// What to take back.
+#[derive(Clone, Debug)]
+pub struct TeardownOptions {
+    /// The state file that [`setup`] wrote.
+    pub state_file: PathBuf,
+}
+
+/// Why a binding could not be taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum TeardownError {
+    /// The kernel refused a change.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The state file cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Takes back what [`setup`] did, from any state in between, and removes the state file. Without
+/// one there is nothing to take back. Can be run again after being killed at any moment.
+///
+/// # Errors
+///
+/// [`TeardownError`]; the state file then remains, and teardown can be tried again.
+pub fn teardown(options: &TeardownOptions) -> Result<(), TeardownError> {
+    if let Some(state) = State::read(&options.state_file)? {
+        revert(&state.guest, state.network.bridge_netfilter)?;
+    }
+    Ok(State::remove(&options.state_file)?)
+}

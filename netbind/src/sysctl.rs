@@ -1,0 +1,20 @@
+//! The one kernel setting that has no netlink path.
+
+use std::{fs, io};
+
+/// Whether frames that cross a bridge also traverse the namespace's iptables.
+///
+/// On, as it is in each new namespace, a `FORWARD` policy of drop kills the guest's traffic. The
+/// bridge's own attribute (`IFLA_BR_NF_CALL_IPTABLES`) cannot turn it off: the kernel takes the two
+/// by OR.
+pub(crate) const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+/// Reads a switch; none where the kernel has no such setting.
+pub(crate) fn read(path: &str) -> Option<bool> {
+    Some(fs::read_to_string(path).ok()?.trim() != "0")
+}
+
+/// Turns a switch on or off.
+pub(crate) fn write(path: &str, on: bool) -> io::Result<()> {
+    fs::write(path, if on { "1" } else { "0" })
+}
