@@ -46,6 +46,12 @@ download() {
     (cd "$tmp/deb" && apt-get -qq -o APT::Sandbox::User=root download "$1" >&2)
 }
 
+# kernel_of META: the package with the kernel that a meta package stands for.
+kernel_of() {
+    versions "$1" >/dev/null
+    apt-cache depends "$1" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }'
+}
+
 # unpack DIR PACKAGE VERSION
 unpack() {
     local deb
@@ -77,6 +83,39 @@ install_output() {
 # same_times DIR: every file is as old as SOURCE_DATE_EPOCH.
 same_times() {
     find "$1" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+}
+
+# initrd ROOT OVERLAY FILE MODULE...: an initramfs of busybox, the files in OVERLAY and the modules
+# with all that they depend on, for the kernel and the busybox that are unpacked in ROOT. Modules
+# that the kernel lacks are left out. Not compressed: unpacking costs an emulated CPU more than reading.
+initrd() {
+    local root=$1 overlay=$2 file=$3 dir=$tmp/initrd modules=$1/lib/modules release name path
+    shift 3
+    release=$(ls "$modules")
+    mkdir -p "$dir"/{bin,dev,etc,mnt,proc,root,run,srv,sys,tmp}
+    ln -s bin "$dir/sbin"
+    cp "$root/bin/busybox" "$dir/bin/busybox"
+    cp -r "$overlay/." "$dir/"
+    for name in $("$root/bin/busybox" --list); do
+        [[ $name == busybox ]] || ln -s busybox "$dir/bin/$name"
+    done
+    [[ -e $dir/init ]] || ln -s bin/busybox "$dir/init"
+
+    # All modules are indexed first, since only then are dependencies known.
+    depmod -b "$root" "$release"
+    for name; do
+        modprobe -d "$root" -S "$release" --ignore-install --show-depends "$name" 2>/dev/null || true
+    done | awk '$1 == "insmod" { print $2 }' | sort -u | while read -r path; do
+        path=${path#"$root"}
+        install -Dm644 "$root$path" "$dir$path"
+    done
+    cp "$modules/$release"/modules.{builtin,builtin.modinfo,order} "$dir/lib/modules/$release/"
+    depmod -b "$dir" "$release"
+    rm -f "$dir/lib/modules/$release"/*.bin
+
+    same_times "$dir"
+    (cd "$dir" && find . | sort | cpio --quiet --reproducible -o -H newc --owner 0:0) >"$file"
+    rm -rf "$dir"
 }
 
 # boot_partition FILE MIB VMLINUZ INITRD CMDLINE LOADERS: a FAT file system that boots

@@ -41,7 +41,7 @@ build_mini_flavour() {
     done <<<"$packages"
     mkdir "$dir"
     cp "$tmp/$name.root"/boot/vmlinuz-* "$dir/vmlinuz"
-    mini_initrd "$tmp/$name.root" "$dir/initrd"
+    initrd "$tmp/$name.root" "$here/mini" "$dir/initrd" "${mini_modules[@]}"
     boot_partition "$tmp/boot.img" 44 "$dir/vmlinuz" "$dir/initrd" "$mini_cmdline" "$tmp/$name.root"
     disk "$dir/disk.img" "$tmp/boot.img"
     qemu-img convert -O qcow2 "$dir/disk.img" "$dir/disk.qcow2"
@@ -49,40 +49,4 @@ build_mini_flavour() {
     "images_$name" "$dir"
     install_output "$name" "$key" "$dir"
     say "built $name in $((SECONDS - started)) s"
-}
-
-# kernel_of META: the package with the kernel that a meta package stands for.
-kernel_of() {
-    versions "$1" >/dev/null
-    apt-cache depends "$1" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }'
-}
-
-# mini_initrd ROOT FILE. Not compressed: unpacking costs an emulated CPU more than reading.
-mini_initrd() {
-    local root=$1 file=$2 dir=$tmp/initrd release modules=$1/lib/modules name path
-    release=$(ls "$modules")
-    mkdir -p "$dir"/{bin,dev,etc,mnt,proc,root,run,srv,sys,tmp}
-    ln -s bin "$dir/sbin"
-    cp "$root/bin/busybox" "$dir/bin/busybox"
-    cp -r "$here/mini/." "$dir/"
-    for name in $("$root/bin/busybox" --list); do
-        [[ $name == busybox ]] || ln -s busybox "$dir/bin/$name"
-    done
-    ln -s bin/busybox "$dir/init"
-
-    # All modules are indexed first, since only then are dependencies known.
-    depmod -b "$root" "$release"
-    for name in "${mini_modules[@]}"; do
-        modprobe -d "$root" -S "$release" --ignore-install --show-depends "$name" 2>/dev/null || true
-    done | awk '$1 == "insmod" { print $2 }' | sort -u | while read -r path; do
-        path=${path#"$root"}
-        install -Dm644 "$root$path" "$dir$path"
-    done
-    cp "$modules/$release"/modules.{builtin,builtin.modinfo,order} "$dir/lib/modules/$release/"
-    depmod -b "$dir" "$release"
-    rm -f "$dir/lib/modules/$release"/*.bin
-
-    same_times "$dir"
-    (cd "$dir" && find . | sort | cpio --quiet --reproducible -o -H newc --owner 0:0) >"$file"
-    rm -rf "$dir"
 }
