@@ -19,6 +19,7 @@
 mod clock;
 mod cpu;
 mod defaults;
+pub mod definitions;
 mod devices;
 mod disk;
 mod domain;
