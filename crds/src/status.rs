@@ -81,8 +81,6 @@ pub enum VirtualMachinePrintableStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineCondition {
-    /// When it was last probed.
-    pub last_probe_time: Option<Time>,
     /// When `status` last changed.
     pub last_transition_time: Option<Time>,
     /// What it means, for people.
@@ -196,8 +194,6 @@ pub enum VirtualMachineInstancePhase {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualMachineInstanceCondition {
-    /// When it was last probed.
-    pub last_probe_time: Option<Time>,
     /// When `status` last changed.
     pub last_transition_time: Option<Time>,
     /// What it means, for people.
