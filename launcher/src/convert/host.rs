@@ -58,6 +58,23 @@ pub struct VolumeSource {
     pub block: bool,
     /// The source cannot be written, whatever the disk says.
     pub read_only: bool,
+    /// It can be opened with `O_DIRECT`: decides the cache mode as KubeVirt does.
+    pub direct_io: bool,
+    /// The sizes of its own blocks, for disks that ask `blockSize.matchVolume`.
+    pub block_size: Option<BlockSize>,
+    /// The layer below, where the caller knows the chain: then libvirt is told all of it, the
+    /// last layer being the one without a `backing`, and reads no header. Where the first layer
+    /// has none, libvirt follows the image's own header.
+    pub backing: Option<Box<VolumeSource>>,
+}
+
+/// Sizes of blocks in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockSize {
+    /// The unit of addressing.
+    pub logical: u32,
+    /// The unit of writing without reading first.
+    pub physical: u32,
 }
 
 /// The image formats that a guest may be given.

@@ -2,4 +2,4 @@
 
 mod host;
 
-pub use host::{BoundInterface, Accelerator, DiskFormat, Firmware, Host, KernelBoot, VolumeSource};
+pub use host::{Accelerator, BlockSize, BoundInterface, DiskFormat, Firmware, Host, KernelBoot, VolumeSource};
