@@ -106,14 +106,10 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
             ])
         }),
         Step::Up { link } => {
-            let error = || format!("bring up {link}");
-            let found = find(netlink, link).map_err(ApplyError::new(error()))?;
+            let named = link_request(0, vec![LinkAttribute::IfName(link.clone())]);
             netlink
-                .change(
-                    RouteNetlinkMessage::SetLink(up(link_request(found.index, vec![]))),
-                    0,
-                )
-                .map_err(ApplyError::new(error()))
+                .change(RouteNetlinkMessage::SetLink(up(named)), 0)
+                .map_err(ApplyError::new(format!("bring up {link}")))
         }
         Step::Attach { link, bridge } => set(netlink, link, "attach to the bridge", |netlink| {
             Ok(vec![LinkAttribute::Controller(
@@ -154,13 +150,10 @@ fn set(
     attributes: impl FnOnce(&mut Netlink) -> io::Result<Vec<LinkAttribute>>,
 ) -> Result<(), ApplyError> {
     let change = || {
-        let link = find(netlink, name)?;
-        let attributes = attributes(netlink)?;
+        let mut attributes = attributes(netlink)?;
+        attributes.push(LinkAttribute::IfName(name.to_owned()));
         // NEWLINK of a link that exists changes it, and unlike SETLINK it takes a port's settings.
-        netlink.change(
-            RouteNetlinkMessage::NewLink(link_request(link.index, attributes)),
-            0,
-        )
+        netlink.change(RouteNetlinkMessage::NewLink(link_request(0, attributes)), 0)
     };
     change().map_err(ApplyError::new(format!("{what} {name}")))
 }

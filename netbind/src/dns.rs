@@ -70,23 +70,18 @@ fn nameserver(word: &str, conf: &mut ResolvConf) {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (Vec<String>, Vec<String>, usize) {
-        let conf = parse(text);
-        (
-            conf.nameservers.iter().map(ToString::to_string).collect(),
-            conf.search,
-            conf.warnings.len(),
-        )
-    }
+    /// A case's name, the text, the name servers, the search domains, the number of warnings.
+    type Case<'a> = (&'a str, &'a str, &'a [&'a str], &'a [&'a str], usize);
 
     #[test]
     fn reads_every_shape_that_pods_have() {
         let long = format!("search {}.example", "x".repeat(64));
-        let cases: &[(&str, &str, &[&str], &[&str], usize)] = &[
+        let cases: &[Case<'_>] = &[
             ("empty", "", &[], &[], 0),
             (
                 "kubernetes",
-                "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n",
+                "search default.svc.cluster.local svc.cluster.local cluster.local\n\
+                 nameserver 10.96.0.10\noptions ndots:5\n",
                 &["10.96.0.10"],
                 &[
                     "default.svc.cluster.local",
@@ -144,21 +139,16 @@ mod tests {
             ("garbage", "nameserver\nsearch\nfoo bar\n\0\n", &[], &[], 0),
         ];
         for (what, text, nameservers, search, warnings) in cases {
-            let (n, s, w) = read(text);
+            let conf = parse(text);
+            let read: Vec<_> = conf.nameservers.iter().map(ToString::to_string).collect();
+            assert_eq!(read, *nameservers, "{what}");
+            assert_eq!(conf.search, *search, "{what}");
             assert_eq!(
-                (&n[..], &s[..], w),
-                (&nameservers.map_str()[..], &search.map_str()[..], *warnings),
-                "{what}"
+                conf.warnings.len(),
+                *warnings,
+                "{what}: {:?}",
+                conf.warnings
             );
-        }
-    }
-
-    trait MapStr {
-        fn map_str(&self) -> Vec<String>;
-    }
-    impl MapStr for &[&str] {
-        fn map_str(&self) -> Vec<String> {
-            self.iter().map(ToString::to_string).collect()
         }
     }
 }

@@ -22,7 +22,11 @@ use crate::mac::Mac;
 pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
+    buffer: Vec<u8>,
 }
+
+/// The kernel's largest datagram in a dump; one link or route is far smaller.
+const DATAGRAM: usize = 32 * 1024;
 
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
@@ -30,6 +34,7 @@ impl Netlink {
         Ok(Self {
             socket: connect(NETLINK_ROUTE)?,
             sequence: 0,
+            buffer: Vec::with_capacity(DATAGRAM),
         })
     }
 
@@ -96,8 +101,9 @@ impl Netlink {
         self.socket.send(&bytes, 0)?;
 
         loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            let mut rest = datagram.as_slice();
+            self.buffer.clear();
+            self.socket.recv(&mut self.buffer, 0)?;
+            let mut rest = self.buffer.as_slice();
             while !rest.is_empty() {
                 let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
                     .map_err(io::Error::other)?;
@@ -166,7 +172,7 @@ impl From<LinkMessage> for Link {
     }
 }
 
-/// A request about the link with that index.
+/// A request about the link with that index; 0 for the link that the attributes name.
 pub(crate) fn link_request(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::lease::{Encoded, Lease, code};
 use super::message::{COOKIE, HEADER, Kind, Message};
@@ -77,7 +77,7 @@ pub fn decide(lease: &Lease, message: &Message<'_>) -> Verdict {
 }
 
 /// Something worth telling the VM's owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "camelCase")]
 pub enum Event {
     /// The lease was offered.
