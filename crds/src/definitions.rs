@@ -40,11 +40,11 @@ fn preserve_unknown(schema: &mut JSONSchemaProps) {
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
         preserve_unknown(items);
     }
-    let Some(properties) = &mut schema.properties else {
-        return;
-    };
-    schema.x_kubernetes_preserve_unknown_fields = Some(true);
-    for (name, property) in properties {
+    // A map has no unknown fields.
+    if schema.type_.as_deref() == Some("object") && schema.additional_properties.is_none() {
+        schema.x_kubernetes_preserve_unknown_fields = Some(true);
+    }
+    for (name, property) in schema.properties.iter_mut().flatten() {
         preserve_unknown(property);
         if FOREIGN.contains(&name.as_str()) {
             drop_descriptions(property);

@@ -30,6 +30,8 @@ pub mod manifest;
 mod network;
 mod quantity;
 mod status;
+#[cfg(test)]
+mod tests;
 mod unsupported;
 mod validate;
 mod vm;

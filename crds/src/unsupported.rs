@@ -120,6 +120,14 @@ pub(crate) fn why_unknown(path: &str) -> String {
     }
 }
 
+/// Every path that is refused as not supported yet.
+#[cfg(test)]
+pub(crate) fn unsupported_paths() -> impl Iterator<Item = String> {
+    let instance = INSTANCE.iter().map(|(path, _)| format!("spec.{path}"));
+    let machine = MACHINE.iter().map(|(path, _)| (*path).to_owned());
+    instance.chain(machine)
+}
+
 /// `disks[3].name` as `disks[].name`.
 fn without_indices(path: &str) -> String {
     let mut pattern = String::with_capacity(path.len());
