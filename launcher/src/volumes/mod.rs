@@ -1,1 +1,33 @@
 //! The files behind a VMI's volumes.
+//!
+//! ```text
+//! VMI ─▶ plan ─▶ Plan ─┬─▶ convert (paths and formats)
+//!                      └─▶ prepare ─▶ overlays, empty disks, cloud-init disks
+//! ```
+//!
+//! | volume | its file | over or from |
+//! | --- | --- | --- |
+//! | containerDisk | qcow2 overlay | the image's disk, qcow2 or raw as it says itself |
+//! | ephemeral | qcow2 overlay | the claim's disk image |
+//! | emptyDisk | qcow2 | nothing |
+//! | hostDisk | itself, raw | [`host_disk::ensure`], on the host |
+//! | cloudInitNoCloud, cloudInitConfigDrive | ISO 9660 | the manifest or a secret |
+//!
+//! [`plan()`] is pure, so `render` shows a VM's domain without its files. [`prepare()`] runs as
+//! the worker's user, below one runtime directory ([`Layout`]).
+
+mod cloud_init;
+mod error;
+pub mod host_disk;
+pub mod inspect;
+mod layout;
+mod plan;
+mod prepare;
+mod qcow2;
+#[cfg(test)]
+mod tests;
+
+pub use error::VolumeError;
+pub use layout::{Layout, SecretData};
+pub use plan::{Plan, plan};
+pub use prepare::prepare;
