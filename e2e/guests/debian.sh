@@ -56,8 +56,10 @@ debian_tree() {
     local root=$1 packages
     packages=$(IFS=,; echo "${debian_packages[*]}")
     debian_sources >"$tmp/sources.list"
-    # A mount namespace of its own, so that no mount outlives a build that is killed.
-    unshare --mount --propagation private -- mmdebstrap --quiet --mode=root --variant=essential \
+    # Namespaces of its own, and its death with ours: no mount and no process outlives a build
+    # that is killed.
+    setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child -- \
+        mmdebstrap --quiet --mode=root --variant=essential \
         --include="$packages" \
         --aptopt='Apt::Install-Recommends "false"' \
         --dpkgopt='path-exclude=/usr/share/man/*' \
@@ -82,8 +84,13 @@ debian_tree() {
     rm -f "$root"/etc/ssh/ssh_host_*_key* "$root"/etc/hostname "$root"/var/lib/dbus/machine-id
     echo '127.0.0.1 localhost' >"$root/etc/hosts"
     echo "UUID=$debian_root / ext4 rw,noatime 0 0" >"$root/etc/fstab"
+    : >"$root/etc/motd"
     ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
     rm -rf "$root"/var/{log,cache,lib/apt/lists}/* "$root"/usr/share/{doc,man,info}
+    # Bytecode that names no time of its source, or same_times would make cloud-init compile all of
+    # Python at each boot. Some packages hold files that are not for this version of it.
+    chroot "$root" python3 -m compileall -q -f --invalidation-mode unchecked-hash \
+        /usr/lib/python3 /usr/lib/python3.11 >/dev/null || true
     # An empty password on the console would be one over SSH too: there is none at all.
     chroot "$root" passwd --quiet --lock root
 }

@@ -1,0 +1,64 @@
+# make run      boot examples/vm.yaml (or VM=FILE), with all that it needs; RUN_FLAGS go to virt-launcher
+# make test     everything that CI checks
+# make help     the other targets
+
+VM ?= examples/vm.yaml
+RUN_FLAGS ?=
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+# Network namespaces, and packages inside a directory, are root's; compiling is not.
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+ifneq ($(SUDO),)
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
+endif
+# Plain lines, as a log keeps them.
+ifneq ($(CI),)
+export CARGO_TERM_PROGRESS_WHEN := never
+endif
+
+# The guest that a manifest's image is made from.
+GUESTS = mini $(if $(shell grep -El 'ferrovirt/debian|fedora-with-test-tooling' '$(VM)' 2>/dev/null),debian)
+
+.PHONY: help setup build guests run test lint bench soak deny clean
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## install what packages.txt lists and is missing
+	@.ci/setup $(MSRV) $(SUDO)
+
+build: setup ## the binaries, optimised
+	@cargo build --release --locked --workspace --bins
+
+guests: setup ## the guests that tests and examples boot
+	@$(SUDO) e2e/guests/build
+
+run: build ## boot VM
+	@$(SUDO) e2e/guests/build $(GUESTS)
+	@exec $(SUDO) target/release/virt-launcher run --images e2e/out/images $(RUN_FLAGS) '$(VM)'
+
+lint: setup
+	@echo '== cargo fmt'
+	@cargo fmt --all --check
+	@echo '== cargo clippy'
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+
+test: guests lint ## format, lints and all tests
+	@echo '== cargo build'
+	@cargo build --locked --workspace --bins
+	@echo '== cargo test'
+	@cargo test --locked --workspace
+
+bench: build guests ## measure what docs/benchmarks.md promises
+	@cargo bench --locked --workspace
+
+soak: build guests ## the tests that take long
+	@cargo test --release --locked -p e2e -- --ignored
+
+deny: ## licences and advisories of all dependencies; needs cargo-deny
+	@cargo deny --version >/dev/null 2>&1 || { echo 'make deny: first run: cargo install --locked cargo-deny' >&2; exit 1; }
+	@cargo deny check
+
+clean: ## all that was built, the guests too
+	@cargo clean
+	@$(SUDO) rm -rf e2e/out
