@@ -168,10 +168,12 @@ fn syntax(error: serde_saphyr::Error) -> ManifestError {
     let rendered = error
         .without_snippet()
         .render_with_formatter(&serde_saphyr::UserMessageFormatter);
+    let message = rendered.lines().collect::<Vec<_>>().join(" ");
+    let place = format!(" at line {line}, column {column}");
     ManifestError::Syntax {
         line,
         column,
-        message: rendered.lines().collect::<Vec<_>>().join(" "),
+        message: message.trim_end_matches(&place).to_owned(),
     }
 }
 

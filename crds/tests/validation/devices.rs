@@ -1,0 +1,279 @@
+//! Rules about devices, volumes and networks.
+
+use crate::check;
+use crate::{instance, told};
+
+#[test]
+fn disks() {
+    check(&[
+        (
+            "domain: {devices: {disks: [{name: root}, {name: root}]}}",
+            r#"spec.domain.devices.disks[1].name: "root" is used already by spec.domain.devices.disks[0].name; give each disk a name of its own"#,
+        ),
+        (
+            "domain: {devices: {disks: [{name: other}]}}",
+            r#"spec.domain.devices.disks[0].name: no volume is named "other"; add it to volumes, or remove the disk"#,
+        ),
+        (
+            "domain: {devices: {disks: [{disk: {}}]}}",
+            "spec.domain.devices.disks[0].name: required; add it",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, disk: {}, cdrom: {}}]}}",
+            "spec.domain.devices.disks[0]: is several things at once; leave one of disk, cdrom and lun",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, disk: {bus: ide}}]}}",
+            "spec.domain.devices.disks[0].disk.bus: unknown variant `ide`; write one of `virtio`, `sata`, `scsi`, `usb`",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, cache: unsafe}]}}",
+            "spec.domain.devices.disks[0].cache: unknown variant `unsafe`; write one of `none`, `writethrough`, `writeback`",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, io: io_uring}]}}",
+            "spec.domain.devices.disks[0].io: unknown variant `io_uring`; write one of `default`, `native`, `threads`",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, io: native, cache: writeback}]}}",
+            "spec.domain.devices.disks[0].io: native needs cache none; change one of the two",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, errorPolicy: panic}]}}",
+            "spec.domain.devices.disks[0].errorPolicy: unknown variant `panic`; write one of `stop`, `ignore`, `report`, `enospace`",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, serial: 'a b'}]}}",
+            r#"spec.domain.devices.disks[0].serial: "a b" is no serial number; use A-Z a-z 0-9 _ . + -"#,
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, disk: {bus: virtio, pciAddress: '0:1.0'}}]}}",
+            r#"spec.domain.devices.disks[0].disk.pciAddress: "0:1.0" is no PCI address; write domain:bus:slot.function, such as 0000:81:01.0"#,
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, disk: {bus: sata, pciAddress: '0000:81:01.0'}}]}}",
+            "spec.domain.devices.disks[0].disk.pciAddress: only virtio disks are on the PCI bus; use bus virtio, or remove it",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, cdrom: {bus: virtio}}]}}",
+            "spec.domain.devices.disks[0].cdrom.bus: no CD-ROM drive is on that bus; use sata or scsi",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, cdrom: {readonly: false}}]}}",
+            "spec.domain.devices.disks[0].cdrom.readonly: a CD-ROM cannot be written; remove it, or use disk",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, lun: {}}]}}",
+            r#"spec.domain.devices.disks[0].lun: volume "root" is no SCSI device; use a hostDisk whose path is one, or use disk"#,
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, blockSize: {}}]}}",
+            "spec.domain.devices.disks[0].blockSize: says nothing; add custom or matchVolume",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, blockSize: {custom: {logical: 4096, physical: 512}}}]}}",
+            "spec.domain.devices.disks[0].blockSize.custom.logical: 4096 is more than physical, 512; make it at most that",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, blockSize: {custom: {logical: 512, physical: 1000}}}]}}",
+            "spec.domain.devices.disks[0].blockSize.custom.physical: 1000 is no size of a block; write a power of two from 512 to 2097152",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, shareable: true}]}}",
+            "spec.domain.devices.disks[0].shareable: not supported yet; remove it",
+        ),
+    ]);
+}
+
+#[test]
+fn volumes() {
+    let long = format!(
+        "volumes: [{{name: root, cloudInitNoCloud: {{userData: {}}}}}]",
+        "x".repeat(2049)
+    );
+    check(&[
+        (
+            "volumes: [{name: root, emptyDisk: {capacity: 1Gi}}, {name: root, emptyDisk: {capacity: 1Gi}}]",
+            r#"spec.volumes[1].name: "root" is used already by spec.volumes[0].name; give each volume a name of its own"#,
+        ),
+        (
+            "volumes: [{name: root}]",
+            "spec.volumes[0]: has no source; add containerDisk, cloudInitNoCloud, cloudInitConfigDrive, emptyDisk, hostDisk or ephemeral",
+        ),
+        (
+            "volumes: [{name: root, emptyDisk: {capacity: 1Gi}, containerDisk: {image: i}}]",
+            "spec.volumes[0]: has 2 sources; leave one of containerDisk, emptyDisk",
+        ),
+        (
+            "volumes: [{name: root, containerDisk: {image: ''}}]",
+            r#"spec.volumes[0].containerDisk.image: "" is no image name; write one such as registry/name:tag"#,
+        ),
+        (
+            "volumes: [{name: root, containerDisk: {image: i, path: disk.img}}]",
+            r#"spec.volumes[0].containerDisk.path: "disk.img" is not an absolute path without ".."; begin it with /"#,
+        ),
+        (
+            "volumes: [{name: root, containerDisk: {image: i, imagePullPolicy: Sometimes}}]",
+            "spec.volumes[0].containerDisk.imagePullPolicy: unknown variant `Sometimes`; write one of `Always`, `IfNotPresent`, `Never`",
+        ),
+        (
+            "volumes: [{name: root, emptyDisk: {capacity: 0}}]",
+            "spec.volumes[0].emptyDisk.capacity: 0 is no size of a disk; write one such as 2Gi",
+        ),
+        (
+            "volumes: [{name: root, hostDisk: {path: disk.img, type: Disk}}]",
+            r#"spec.volumes[0].hostDisk.path: "disk.img" is not an absolute path without ".."; begin it with /"#,
+        ),
+        (
+            "volumes: [{name: root, hostDisk: {path: /d, type: DiskOrCreate}}]",
+            "spec.volumes[0].hostDisk.capacity: required with type DiskOrCreate; write the size of the disk to create",
+        ),
+        (
+            "volumes: [{name: root, hostDisk: {path: /d, type: Disk, capacity: 1Gi}}]",
+            "spec.volumes[0].hostDisk.capacity: only with type DiskOrCreate; remove it, or change the type",
+        ),
+        (
+            "volumes: [{name: root, hostDisk: {path: /d, type: Create}}]",
+            "spec.volumes[0].hostDisk.type: unknown variant `Create`; write `Disk` or `DiskOrCreate`",
+        ),
+        (
+            "volumes: [{name: root, ephemeral: {}}]",
+            "spec.volumes[0].ephemeral.persistentVolumeClaim: required; name a claim by claimName",
+        ),
+        (
+            "volumes: [{name: root, ephemeral: {persistentVolumeClaim: {claimName: ../etc}}}]",
+            r#"spec.volumes[0].ephemeral.persistentVolumeClaim.claimName: "../etc" is no claim's name"#,
+        ),
+        (
+            "volumes: [{name: root, persistentVolumeClaim: {claimName: c}}]",
+            "spec.volumes[0].persistentVolumeClaim: not supported yet; use containerDisk, hostDisk or ephemeral",
+        ),
+        (
+            "volumes: [{name: root, cloudInitNoCloud: {}}]",
+            "spec.volumes[0].cloudInitNoCloud: says nothing; add userData or networkData",
+        ),
+        (
+            "volumes: [{name: root, cloudInitConfigDrive: {userData: a, userDataBase64: YQ==}}]",
+            "spec.volumes[0].cloudInitConfigDrive.userDataBase64: excludes userData; leave one of the two",
+        ),
+        (
+            "volumes: [{name: root, cloudInitNoCloud: {networkDataBase64: '***'}}]",
+            "spec.volumes[0].cloudInitNoCloud.networkDataBase64: is not base64: Invalid symbol 42, offset 0.",
+        ),
+        (
+            &long,
+            "spec.volumes[0].cloudInitNoCloud.userData: has 2049 bytes, and 2048 are the most; put it into a secret and name that by secretRef",
+        ),
+    ]);
+}
+
+#[test]
+fn interfaces_and_networks() {
+    check(&[
+        (
+            "domain: {devices: {interfaces: [{name: default}, {name: default}]}}",
+            r#"spec.domain.devices.interfaces[1].name: "default" is used already by spec.domain.devices.interfaces[0].name; give each interface a name of its own"#,
+        ),
+        (
+            "networks: [{name: default}]",
+            "spec.networks[0]: says nothing but its name; add pod: {}",
+        ),
+        (
+            "networks: [{name: default, multus: {networkName: a}}]",
+            "spec.networks[0].multus: not supported yet; use pod: {}",
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, masquerade: {}}]}}",
+            "spec.domain.devices.interfaces[0].masquerade: not supported yet; use bridge",
+        ),
+        (
+            "{domain: {devices: {interfaces: [{name: a}, {name: b}]}}, networks: [{name: a, pod: {}}, {name: b, pod: {}}]}",
+            "spec.networks[1].pod: the pod's network is used already by spec.networks[0].pod; a pod has one network; remove this one and its interface",
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, model: e100}]}}",
+            "spec.domain.devices.interfaces[0].model: unknown variant `e100`; write one of `e1000`, `e1000e`, `igb`, `ne2k_pci`, `pcnet`, `rtl8139`, `virtio`",
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, macAddress: 02:00:00:00:00}]}}",
+            r#"spec.domain.devices.interfaces[0].macAddress: "02:00:00:00:00" is no MAC address; write one such as 02:00:00:12:34:56"#,
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, macAddress: 03:00:00:00:00:01}]}}",
+            r#"spec.domain.devices.interfaces[0].macAddress: "03:00:00:00:00:01" is the address of a group; make the second digit even"#,
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, acpiIndex: 16384}]}}",
+            "spec.domain.devices.interfaces[0].acpiIndex: 16384 is out of range; use 1 to 16383",
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, pciAddress: '0000:81:ff.0'}]}}",
+            r#"spec.domain.devices.interfaces[0].pciAddress: "0000:81:ff.0" is no PCI address; write domain:bus:slot.function, such as 0000:81:01.0"#,
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, ports: [{port: 70000}]}]}}",
+            "spec.domain.devices.interfaces[0].ports[0].port: 70000 is no port; use 1 to 65535",
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, ports: [{port: 1, name: UP}]}]}}",
+            r#"spec.domain.devices.interfaces[0].ports[0].name: "UP" is no name of a port; use up to 15 of a-z 0-9 and -, at least one of them a letter"#,
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, dhcpOptions: {ntpServers: ['::1']}}]}}",
+            r#"spec.domain.devices.interfaces[0].dhcpOptions.ntpServers[0]: "::1" is no IPv4 address; option 42 holds nothing else"#,
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, dhcpOptions: {privateOptions: [{option: 223, value: a}]}}]}}",
+            "spec.domain.devices.interfaces[0].dhcpOptions.privateOptions[0].option: 223 is not for private use; use 224 to 254",
+        ),
+        (
+            "domain: {devices: {interfaces: [{name: default, dhcpOptions: {privateOptions: [{option: 230, value: ''}]}}]}}",
+            "spec.domain.devices.interfaces[0].dhcpOptions.privateOptions[0].value: has 0 bytes; an option of DHCP holds 1 to 255",
+        ),
+    ]);
+    assert_eq!(
+        told(instance("domain: {devices: {interfaces: [{name: a}]}}")),
+        [
+            r#"spec.domain.devices.interfaces[0].name: no network is named "a"; add it to networks, or remove the interface"#,
+            r#"spec.networks[0].name: no interface is named "default"; add it to domain.devices.interfaces, or remove the network"#,
+        ]
+    );
+}
+
+#[test]
+fn devices() {
+    check(&[
+        (
+            "domain: {devices: {disks: [{name: root, bootOrder: 0}]}}",
+            "spec.domain.devices.disks[0].bootOrder: 0 is no place; begin with 1",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, bootOrder: 1}], interfaces: [{name: default, bootOrder: 1}]}}",
+            "spec.domain.devices.interfaces[0].bootOrder: 1 is used already by spec.domain.devices.disks[0].bootOrder; give each device a place of its own",
+        ),
+        (
+            "domain: {devices: {disks: [{name: root, disk: {bus: virtio, pciAddress: '0000:0A:01.0'}}], interfaces: [{name: default, pciAddress: '0000:0a:01.0'}]}}",
+            "spec.domain.devices.interfaces[0].pciAddress: 0000:0a:01.0 is used already by spec.domain.devices.disks[0].disk.pciAddress; give each device an address of its own",
+        ),
+        (
+            "domain: {devices: {inputs: [{name: a, type: tablet}, {name: a, type: tablet}]}}",
+            r#"spec.domain.devices.inputs[1].name: "a" is used already by spec.domain.devices.inputs[0].name; give each input a name of its own"#,
+        ),
+        (
+            "domain: {devices: {inputs: [{name: a, type: mouse}]}}",
+            "spec.domain.devices.inputs[0].type: unknown variant `mouse`; write `tablet` or `keyboard`",
+        ),
+        (
+            "domain: {devices: {watchdog: {name: dog}}}",
+            "spec.domain.devices.watchdog: has no model; add i6300esb: {}",
+        ),
+        (
+            "domain: {devices: {watchdog: {name: dog, diag288: {}}}}",
+            "spec.domain.devices.watchdog.diag288: not supported yet; use i6300esb",
+        ),
+        (
+            "domain: {devices: {autoattachGraphicsDevice: false, video: {type: vga}}}",
+            "spec.domain.devices.video: needs graphics; remove it, or autoattachGraphicsDevice: false",
+        ),
+    ]);
+}
