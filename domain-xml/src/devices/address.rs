@@ -52,6 +52,53 @@ pub struct Address {
     pub uuid: Option<String>,
 }
 
+impl Address {
+    /// An address of this kind, whose parts libvirt chooses.
+    #[must_use]
+    pub fn new(kind: AddressType) -> Self {
+        Self {
+            kind,
+            domain: None,
+            controller: None,
+            bus: None,
+            slot: None,
+            function: None,
+            multifunction: None,
+            target: None,
+            unit: None,
+            port: None,
+            iobase: None,
+            irq: None,
+            base: None,
+            uuid: None,
+        }
+    }
+
+    /// A place on the PCI bus.
+    #[must_use]
+    pub fn pci(domain: u16, bus: u8, slot: u8, function: u8) -> Self {
+        Self {
+            domain: Some(Hex(domain.into())),
+            bus: Some(format!("0x{bus:02x}")),
+            slot: Some(Hex(slot.into())),
+            function: Some(Hex(function.into())),
+            ..Self::new(AddressType::Pci)
+        }
+    }
+
+    /// A place on a disk controller; `target` and `unit` as SCSI counts them.
+    #[must_use]
+    pub fn drive(controller: u32, target: u32, unit: u32) -> Self {
+        Self {
+            controller: Some(controller),
+            bus: Some("0".to_owned()),
+            target: Some(target),
+            unit: Some(unit),
+            ..Self::new(AddressType::Drive)
+        }
+    }
+}
+
 /// Kinds of address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AddressType {

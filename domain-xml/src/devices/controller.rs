@@ -50,6 +50,28 @@ pub struct Controller {
     pub address: Option<Address>,
 }
 
+impl Controller {
+    /// A controller of this kind; the rest is libvirt's choice.
+    #[must_use]
+    pub fn new(kind: ControllerType) -> Self {
+        Self {
+            kind,
+            index: None,
+            model: None,
+            ports: None,
+            vectors: None,
+            pci_model: None,
+            target: None,
+            pcihole64: None,
+            master: None,
+            driver: None,
+            alias: None,
+            acpi: None,
+            address: None,
+        }
+    }
+}
+
 /// Buses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControllerType {

@@ -44,6 +44,26 @@ pub struct Graphics {
     pub audio: Option<GraphicsAudio>,
 }
 
+impl Graphics {
+    /// Graphics of this kind, served nowhere yet.
+    #[must_use]
+    pub fn new(kind: GraphicsType) -> Self {
+        Self {
+            kind,
+            port: None,
+            tls_port: None,
+            autoport: None,
+            websocket: None,
+            listen: None,
+            socket: None,
+            keymap: None,
+            share_policy: None,
+            listens: Vec::new(),
+            audio: None,
+        }
+    }
+}
+
 /// What is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GraphicsType {
@@ -74,6 +94,20 @@ pub struct Listen {
     /// Whether it came from qemu.conf; libvirt writes it.
     #[serde(rename = "@fromConfig", skip_serializing_if = "Option::is_none")]
     pub from_config: Option<u8>,
+}
+
+impl Listen {
+    /// A place of this kind.
+    #[must_use]
+    pub fn new(kind: ListenType) -> Self {
+        Self {
+            kind,
+            address: None,
+            network: None,
+            socket: None,
+            from_config: None,
+        }
+    }
 }
 
 /// Kinds of place to serve graphics at.
@@ -217,6 +251,22 @@ pub struct Input {
     /// Where it sits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
+}
+
+impl Input {
+    /// An input device of this kind; the rest is libvirt's choice.
+    #[must_use]
+    pub fn new(kind: InputType) -> Self {
+        Self {
+            kind,
+            bus: None,
+            model: None,
+            driver: None,
+            alias: None,
+            acpi: None,
+            address: None,
+        }
+    }
 }
 
 /// Kinds of input device.

@@ -56,6 +56,30 @@ pub struct Interface {
     pub address: Option<Address>,
 }
 
+impl Interface {
+    /// A card with this host end; the rest is libvirt's choice.
+    #[must_use]
+    pub fn new(kind: InterfaceType) -> Self {
+        Self {
+            kind,
+            managed: None,
+            mac: None,
+            source: None,
+            target: None,
+            model: None,
+            driver: None,
+            link: None,
+            mtu: None,
+            coalesce: None,
+            boot: None,
+            rom: None,
+            alias: None,
+            acpi: None,
+            address: None,
+        }
+    }
+}
+
 /// What a card's host end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InterfaceType {

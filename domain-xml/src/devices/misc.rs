@@ -26,6 +26,20 @@ pub struct Watchdog {
     pub address: Option<Address>,
 }
 
+impl Watchdog {
+    /// A watchdog of this model.
+    #[must_use]
+    pub fn new(model: WatchdogModel) -> Self {
+        Self {
+            model,
+            action: None,
+            alias: None,
+            acpi: None,
+            address: None,
+        }
+    }
+}
+
 /// Watchdogs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WatchdogModel {
@@ -93,6 +107,23 @@ pub struct MemoryBalloon {
     pub address: Option<Address>,
 }
 
+impl MemoryBalloon {
+    /// A balloon of this model.
+    #[must_use]
+    pub fn new(model: BalloonModel) -> Self {
+        Self {
+            model,
+            autodeflate: None,
+            free_page_reporting: None,
+            stats: None,
+            driver: None,
+            alias: None,
+            acpi: None,
+            address: None,
+        }
+    }
+}
+
 /// Memory balloons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BalloonModel {
@@ -143,6 +174,22 @@ pub struct Rng {
     /// Where it sits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
+}
+
+impl Rng {
+    /// A generator of this model, fed by `backend`.
+    #[must_use]
+    pub fn new(model: VirtioModel, backend: RngBackend) -> Self {
+        Self {
+            model,
+            rate: None,
+            backend,
+            driver: None,
+            alias: None,
+            acpi: None,
+            address: None,
+        }
+    }
 }
 
 /// Limit of random numbers.

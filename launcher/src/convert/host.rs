@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// Everything outside the VMI that shapes its domain.
 ///
 /// Keys of the maps are names in the VMI: of volumes and of interfaces.
@@ -26,7 +28,8 @@ pub struct Host {
 }
 
 /// How guest instructions are executed: libvirt's domain type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Accelerator {
     /// Hardware virtualisation through `/dev/kvm`.
     Kvm,
