@@ -34,6 +34,18 @@ pub fn default(vmi: &mut VirtualMachineInstance) {
     memory(domain);
     firmware(domain.firmware.get_or_insert_default(), name);
     features(domain.features.get_or_insert_default());
+    let hyperv = domain
+        .features
+        .as_ref()
+        .and_then(|features| features.hyperv.as_ref());
+    if hyperv.is_some_and(has_synic_timer) {
+        let timers = domain
+            .clock
+            .get_or_insert_default()
+            .timer
+            .get_or_insert_default();
+        timers.hyperv.get_or_insert_default();
+    }
     if let Some(timers) = domain.clock.as_mut().and_then(|clock| clock.timer.as_mut()) {
         timer(timers);
     }
@@ -179,8 +191,8 @@ fn features(features: &mut Features) {
     }
 }
 
-/// Each feature of Hyper-V's that is named is on, and brings those that it depends on
-/// (libvirt's `features/hyperv`).
+/// Each feature of Hyper-V's that is named is on, and brings those that it depends on (QEMU's
+/// documentation, "Hyper-V Enlightenments").
 fn hyperv(hyperv: &mut FeatureHyperv) {
     if let Some(timer) = &mut hyperv.synictimer {
         let enabled = *timer.enabled.get_or_insert(true);
@@ -218,6 +230,12 @@ fn hyperv(hyperv: &mut FeatureHyperv) {
     if let Some(vendor) = &mut hyperv.vendorid {
         vendor.enabled.get_or_insert(true);
     }
+}
+
+/// Hyper-V's synthetic timers are on; they need its reference clock.
+pub(crate) fn has_synic_timer(hyperv: &FeatureHyperv) -> bool {
+    let timer = hyperv.synictimer.as_ref();
+    timer.is_some_and(|timer| timer.enabled.unwrap_or(true))
 }
 
 fn on(state: &mut FeatureState) {

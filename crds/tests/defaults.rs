@@ -119,6 +119,11 @@ fn places() {
             }),
         ),
         (
+            "domain: {devices: {}, features: {hyperv: {synictimer: {}}}}",
+            "/domain/clock/timer/hyperv",
+            json!({"present": true}),
+        ),
+        (
             "domain: {devices: {}, features: {hyperv: {synictimer: {enabled: false}}}}",
             "/domain/features/hyperv",
             json!({"synictimer": {"enabled": false}}),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::firmware;
 use super::text::Unique;
-use crate::defaults::is_on;
+use crate::defaults::{has_synic_timer, is_on};
 use crate::field::Field;
 use crate::{CPU, Clock, DomainSpec, FeatureHyperv, FieldError, Memory, Quantity};
 
@@ -42,6 +42,14 @@ pub(super) fn check(domain: &DomainSpec, at: &Field, errors: &mut Vec<FieldError
         .and_then(|features| features.hyperv.as_ref())
     {
         check_hyperv(hyperv, &at.at("features.hyperv"), errors);
+        let timer = domain.clock.as_ref().and_then(|clock| clock.timer.as_ref());
+        let timer = timer.and_then(|timer| timer.hyperv.as_ref());
+        if has_synic_timer(hyperv) && timer.is_none_or(|timer| timer.present == Some(false)) {
+            errors.push(
+                at.at("clock.timer.hyperv")
+                    .error("features.hyperv.synictimer needs it; add it, or remove synictimer"),
+            );
+        }
     }
     firmware::check(domain, &at.at("firmware"), errors);
 }
@@ -229,12 +237,15 @@ fn check_hyperv(hyperv: &FeatureHyperv, at: &Field, errors: &mut Vec<FieldError>
             )));
         }
     }
-    let synictimer = hyperv.synictimer.as_ref();
-    let synictimer = synictimer.is_some_and(|timer| timer.enabled.unwrap_or(true));
     let tlbflush = hyperv.tlbflush.as_ref();
     let tlbflush = tlbflush.is_some_and(|flush| flush.enabled.unwrap_or(true));
     let needs = [
-        ("synictimer", synictimer, "synic", &hyperv.synic),
+        (
+            "synictimer",
+            has_synic_timer(hyperv),
+            "synic",
+            &hyperv.synic,
+        ),
         ("synic", is_on(&hyperv.synic), "vpindex", &hyperv.vpindex),
         ("ipi", is_on(&hyperv.ipi), "vpindex", &hyperv.vpindex),
         ("tlbflush", tlbflush, "vpindex", &hyperv.vpindex),

@@ -47,6 +47,13 @@ fn bootloader(domain: &DomainSpec, firmware: &Firmware, at: &Field, errors: &mut
         if efi.persistent == Some(true) {
             errors.push(at.at("persistent").error("not supported yet; remove it"));
         }
+        let acpi = domain
+            .features
+            .as_ref()
+            .and_then(|features| features.acpi.as_ref());
+        if acpi.is_some_and(|acpi| acpi.enabled == Some(false)) {
+            errors.push(at.error("needs ACPI; remove it, or features.acpi.enabled: false"));
+        }
         let smm = domain
             .features
             .as_ref()

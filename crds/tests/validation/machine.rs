@@ -130,6 +130,10 @@ fn machine_clock_and_features() {
             r#"spec.domain.features.hyperv.vendorid.vendorid: "more than twelve" is no vendor; write 1 to 12 ASCII characters without a comma"#,
         ),
         (
+            "domain: {features: {hyperv: {synictimer: {}}}, clock: {timer: {hyperv: {present: false}}}}",
+            "spec.domain.clock.timer.hyperv: features.hyperv.synictimer needs it; add it, or remove synictimer",
+        ),
+        (
             "domain: {features: {hyperv: {ipi: {}, vpindex: {enabled: false}}}}",
             "spec.domain.features.hyperv.vpindex: ipi needs it; enable it, or remove ipi",
         ),
@@ -150,6 +154,10 @@ fn firmware() {
         (
             "domain: {firmware: {bootloader: {bios: {}, efi: {secureBoot: false}}}}",
             "spec.domain.firmware.bootloader.efi: excludes bios; leave one of the two",
+        ),
+        (
+            "domain: {firmware: {bootloader: {efi: {secureBoot: false}}}, features: {acpi: {enabled: false}}}",
+            "spec.domain.firmware.bootloader.efi: needs ACPI; remove it, or features.acpi.enabled: false",
         ),
         (
             "domain: {firmware: {bootloader: {efi: {}}}}",
