@@ -11,5 +11,11 @@
 //! files or libvirt is thin and says so in its name.
 
 pub mod convert;
+pub mod emulation;
+pub mod host;
 pub mod images;
+pub mod init;
+pub mod lifecycle;
+pub mod pod;
+pub mod run;
 pub mod volumes;

@@ -136,20 +136,30 @@ pub struct Vm {
     state: State,
     /// A stop that came before the domain was there.
     wanted: Option<Duration>,
+    /// The domain went away before its start was answered; the answer has the better cause.
+    lost: Option<StopReason>,
     /// The guest has begun to power off: no need to press again.
     reacted: bool,
 }
 
 impl Default for Vm {
     fn default() -> Self {
-        Self { state: State::Starting, wanted: None, reacted: false }
+        Self {
+            state: State::Starting,
+            wanted: None,
+            lost: None,
+            reacted: false,
+        }
     }
 }
 
 impl Vm {
     /// The machine of a worker that follows another, with the stop it had been asked for.
     pub fn resume(stop: Option<Duration>) -> Self {
-        Self { wanted: stop, ..Self::default() }
+        Self {
+            wanted: stop,
+            ..Self::default()
+        }
     }
 
     /// Where the VM stands.
@@ -161,6 +171,10 @@ impl Vm {
     pub fn step(&mut self, input: Input) -> Vec<Action> {
         match (&self.state, input) {
             (State::Ended(_), _) => vec![],
+            (State::Starting, Input::Stopped(reason)) => {
+                self.lost = Some(reason);
+                vec![]
+            }
             (state, Input::Stopped(reason)) => {
                 let outcome = outcome(state, reason);
                 self.end(outcome)
@@ -196,7 +210,12 @@ impl Vm {
 
     fn go(&mut self, state: State) -> Vec<Action> {
         self.state = state;
-        self.wanted.take().map_or_else(Vec::new, |grace| self.stop(grace))
+        if let Some(reason) = self.lost.take() {
+            return self.step(Input::Stopped(reason));
+        }
+        self.wanted
+            .take()
+            .map_or_else(Vec::new, |grace| self.stop(grace))
     }
 
     fn stop(&mut self, grace: Duration) -> Vec<Action> {
@@ -205,7 +224,11 @@ impl Vm {
         }
         // A paused guest cannot hear the button; its grace period runs all the same.
         self.state = State::ShuttingDown;
-        vec![Action::ArmGrace(grace), Action::PressPowerButton, Action::ArmRetry]
+        vec![
+            Action::ArmGrace(grace),
+            Action::PressPowerButton,
+            Action::ArmRetry,
+        ]
     }
 
     fn power_off(&mut self) -> Vec<Action> {
@@ -260,7 +283,11 @@ mod tests {
         assert_eq!(*vm.state(), State::ShuttingDown);
         assert_eq!(
             actions,
-            [Action::ArmGrace(GRACE), Action::PressPowerButton, Action::ArmRetry]
+            [
+                Action::ArmGrace(GRACE),
+                Action::PressPowerButton,
+                Action::ArmRetry
+            ]
         );
     }
 
@@ -277,8 +304,12 @@ mod tests {
 
     #[test]
     fn a_guest_that_reacts_is_not_asked_again() {
-        let (_, actions) =
-            vm(&[Input::Started, stop(GRACE), Input::GuestShutdown, Input::RetryDue]);
+        let (_, actions) = vm(&[
+            Input::Started,
+            stop(GRACE),
+            Input::GuestShutdown,
+            Input::RetryDue,
+        ]);
         assert_eq!(actions, []);
     }
 
@@ -305,7 +336,10 @@ mod tests {
     #[test]
     fn a_new_worker_carries_on_with_the_stop_of_the_old_one() {
         let mut vm = Vm::resume(Some(GRACE / 3));
-        assert_eq!(vm.step(Input::Adopted { paused: None })[0], Action::ArmGrace(GRACE / 3));
+        assert_eq!(
+            vm.step(Input::Adopted { paused: None })[0],
+            Action::ArmGrace(GRACE / 3)
+        );
     }
 
     #[test]
@@ -316,21 +350,39 @@ mod tests {
             (vec![Input::Started], StopReason::Failed, false),
             (vec![Input::Started], StopReason::Crashed, false),
             (vec![Input::Started], StopReason::Other, false),
-            (vec![Input::Started, stop(GRACE)], StopReason::Shutdown, true),
+            (
+                vec![Input::Started, stop(GRACE)],
+                StopReason::Shutdown,
+                true,
+            ),
             (vec![Input::Started, stop(GRACE)], StopReason::Failed, false),
             (vec![Input::Started, stop(NOW)], StopReason::Failed, true),
-            (vec![], StopReason::Failed, false),
         ];
         for (inputs, reason, succeeded) in cases {
             let (mut vm, _) = vm(&inputs);
             let actions = vm.step(Input::Stopped(reason));
-            let [Action::Finish(outcome)] = &actions[..] else { panic!("{inputs:?}: {actions:?}") };
+            let [Action::Finish(outcome)] = &actions[..] else {
+                panic!("{inputs:?}: {actions:?}")
+            };
             assert_eq!(
                 matches!(outcome, Outcome::Succeeded(_)),
                 succeeded,
                 "{inputs:?} then {reason:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_domain_lost_during_its_start_ends_with_the_cause_that_the_start_tells() {
+        let lost = Input::Stopped(StopReason::Failed);
+        let (mut vm, actions) = vm(std::slice::from_ref(&lost));
+        assert_eq!(actions, []);
+        assert_eq!(
+            vm.step(Input::StartFailed("no such disk".into())),
+            [Action::Finish(Outcome::Failed("no such disk".into()))]
+        );
+        let (_, actions) = super::tests::vm(&[lost, Input::Started]);
+        assert!(matches!(&actions[..], [Action::Finish(Outcome::Failed(_))]));
     }
 
     #[test]
@@ -344,7 +396,10 @@ mod tests {
     #[test]
     fn pausing_and_resuming_needs_no_action() {
         let (mut vm, actions) = vm(&[Input::Started, Input::Suspended("paused".into())]);
-        assert_eq!((vm.state(), actions), (&State::Paused("paused".into()), vec![]));
+        assert_eq!(
+            (vm.state(), actions),
+            (&State::Paused("paused".into()), vec![])
+        );
         assert_eq!(vm.step(Input::Resumed), []);
         assert_eq!(*vm.state(), State::Running);
     }

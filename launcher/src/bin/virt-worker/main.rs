@@ -1,0 +1,213 @@
+//! virt-worker: the unprivileged half of the launcher. It makes the disks, drives libvirt's
+//! embedded QEMU driver, answers the guest's DHCP and serves the launcher's protocol.
+//!
+//! `virt-launcher init` starts it and starts it again when it dies; the guest notices neither.
+//! Exit status: 0 where the VM ended well, 3 where it failed; anything else is a worker that
+//! init replaces.
+
+mod console;
+mod dhcp;
+mod events;
+mod hypervisor;
+mod server;
+mod start;
+mod vm;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use crds::VirtualMachineInstance;
+use launcher::convert::Accelerator;
+use launcher::init::PacketSocket;
+use launcher::lifecycle::{Outcome, Record};
+use launcher::pod::{self, Pod};
+use launcher_api::launcher_server::LauncherServer;
+use launcher_api::{EventKind, Phase, Status};
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnixListenerStream;
+
+use events::Events;
+
+/// How long a client may take to read the last events before the worker leaves.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "The unprivileged half of the launcher; started by virt-launcher init"
+)]
+struct Args {
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Runs the VM of a pod.
+    Run {
+        /// The pod's runtime directory.
+        #[arg(long)]
+        runtime_dir: PathBuf,
+        /// What executes the guest's instructions.
+        #[arg(long)]
+        accelerator: Accelerator,
+        /// A packet socket on a tap, as INTERFACE=DESCRIPTOR.
+        #[arg(long = "packet-socket")]
+        packet_sockets: Vec<PacketSocket>,
+    },
+    /// Fills libvirt's capability cache below the pod's runtime directory.
+    Probe {
+        /// The pod's runtime directory.
+        #[arg(long)]
+        runtime_dir: PathBuf,
+        /// What executes the guest's instructions.
+        #[arg(long)]
+        accelerator: Accelerator,
+    },
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    // init waits for its signals with all of them blocked, and a child inherits that.
+    nix::sys::signal::SigSet::all()
+        .thread_unblock()
+        .context("cannot unblock signals")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .context("cannot start the event loop")?;
+    match Args::parse().role {
+        Role::Run {
+            runtime_dir,
+            accelerator,
+            packet_sockets,
+        } => {
+            let outcome =
+                runtime.block_on(run(Pod::new(runtime_dir), accelerator, packet_sockets))?;
+            // Threads that wait in libvirt or on a packet socket end with the process.
+            runtime.shutdown_background();
+            Ok(match outcome {
+                Outcome::Succeeded(_) => ExitCode::SUCCESS,
+                Outcome::Failed(_) => ExitCode::from(launcher::init::VM_FAILED),
+            })
+        }
+        Role::Probe {
+            runtime_dir,
+            accelerator,
+        } => {
+            runtime.block_on(start::probe(&Pod::new(runtime_dir), accelerator))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn run(
+    pod: Pod,
+    accelerator: Accelerator,
+    packet_sockets: Vec<PacketSocket>,
+) -> anyhow::Result<Outcome> {
+    let terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
+    let vmi: VirtualMachineInstance = pod::read_json(&pod.vmi())?;
+    let mut record = pod::read_json::<Record>(&pod.record()).unwrap_or_default();
+    record.worker_starts += 1;
+    pod::write_json(&pod.record(), &record)?;
+    let name = vmi.metadata.name.clone().unwrap_or_default();
+    let namespace = vmi
+        .metadata
+        .namespace
+        .clone()
+        .unwrap_or_else(|| "default".into());
+    let domain = launcher::convert::domain_name(&vmi);
+
+    let events = Events::new();
+    events.push(
+        EventKind::WorkerStarted,
+        match record.worker_starts {
+            1 => "the worker runs".to_owned(),
+            n => format!("the worker runs again (start {n})"),
+        },
+    );
+
+    let (lease_sender, leases) = mpsc::unbounded_channel();
+    let interfaces = dhcp::serve(&pod, packet_sockets, record.leased, &lease_sender)?;
+
+    let status = watch::Sender::new(Status {
+        name,
+        namespace,
+        phase: Phase::Starting.into(),
+        interfaces,
+        worker_starts: record.worker_starts,
+        ..Status::default()
+    });
+    let (inputs, inbox) = mpsc::unbounded_channel();
+    let hypervisor = Arc::new(OnceLock::new());
+    let grace = u64::try_from(vmi.spec.termination_grace_period_seconds.unwrap_or(30)).unwrap_or(0);
+    let grace = Duration::from_secs(grace);
+
+    let (sessions, sessions_inbox) = mpsc::channel(1);
+    let recent = start::end_of_log(&pod.serial_log());
+    tokio::spawn(console::serve(pod.serial_socket(), recent, sessions_inbox));
+    tokio::spawn(start::bound_log(pod.serial_log()));
+
+    let server = server::Server {
+        events: events.clone(),
+        status: status.subscribe(),
+        inputs: inputs.clone(),
+        sessions,
+        hypervisor: hypervisor.clone(),
+        grace,
+        pid_file: pod.qemu_pid_file(&domain),
+    };
+    // Left behind by a worker that was killed.
+    let _ = std::fs::remove_file(pod.launcher_socket());
+    let listener = UnixListener::bind(pod.launcher_socket())
+        .with_context(|| format!("cannot listen at {}", pod.launcher_socket().display()))?;
+    let (leave, left) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(LauncherServer::new(server))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
+                let _ = left.await;
+            }),
+    );
+
+    tokio::spawn(start::start(start::Start {
+        pod: pod.clone(),
+        vmi,
+        accelerator,
+        started: record.started,
+        again: record.worker_starts > 1,
+        events: events.clone(),
+        hypervisor: hypervisor.clone(),
+        inputs,
+    }));
+    let task = vm::Task {
+        pod,
+        domain,
+        record,
+        events: events.clone(),
+        status,
+        hypervisor,
+        inputs: inbox,
+        leases,
+        terminate,
+        grace,
+    };
+    let outcome = task.run().await;
+
+    events.close();
+    let _ = leave.send(());
+    let _ = tokio::time::timeout(FAREWELL, serving).await;
+    Ok(outcome)
+}

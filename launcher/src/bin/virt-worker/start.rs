@@ -1,0 +1,205 @@
+//! From a pod's inputs to a running domain, or to one that an earlier worker left running.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use crds::VirtualMachineInstance;
+use launcher::convert::{Accelerator, BoundInterface, Host};
+use launcher::lifecycle::Input;
+use launcher::pod::Pod;
+use launcher::{host, volumes};
+use launcher_api::EventKind;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::events::Events;
+use crate::hypervisor::{Found, Hypervisor};
+
+/// How much of the serial log a console shows after a restart, in bytes.
+const LOG_END: u64 = 16 * 1024;
+
+/// A guest that prints without end must not fill the node's disk: the log is emptied past this
+/// length, in bytes. QEMU appends, so it goes on at the new end.
+const LOG_LIMIT: u64 = 8 << 20;
+
+/// How often the log's length is looked at.
+const LOG_CHECK: Duration = Duration::from_secs(10);
+
+/// What a start needs.
+pub(crate) struct Start {
+    pub(crate) pod: Pod,
+    pub(crate) vmi: VirtualMachineInstance,
+    pub(crate) accelerator: Accelerator,
+    /// An earlier worker saw the guest run: it is never started a second time.
+    pub(crate) started: bool,
+    /// An earlier worker was here and may have left processes.
+    pub(crate) again: bool,
+    pub(crate) events: Events,
+    pub(crate) hypervisor: Arc<OnceLock<Hypervisor>>,
+    pub(crate) inputs: UnboundedSender<Input>,
+}
+
+/// Starts the domain, or takes up the one that is there, and tells the VM's task.
+pub(crate) async fn start(start: Start) {
+    let inputs = start.inputs.clone();
+    if let Err(error) = begin(start).await {
+        let _ = inputs.send(Input::StartFailed(format!("{error:#}")));
+    }
+}
+
+async fn begin(start: Start) -> anyhow::Result<()> {
+    let Start {
+        pod,
+        vmi,
+        accelerator,
+        started,
+        again,
+        events,
+        hypervisor,
+        inputs,
+    } = start;
+    let layout = volumes::Layout {
+        runtime_dir: pod.dir().to_owned(),
+    };
+    let plan = volumes::plan(&vmi, &layout)?;
+    let kernel_boot = plan.kernel_boot.clone();
+    let volumes = {
+        let events = events.clone();
+        tokio::task::spawn_blocking(move || {
+            let made = volumes::prepare(&plan)?;
+            events.push(EventKind::VolumesReady, "volumes are ready");
+            Ok::<_, volumes::VolumeError>(made)
+        })
+    };
+    let driver = Hypervisor::open(pod.libvirt_root(), inputs.clone()).await?;
+    events.push(EventKind::HypervisorReady, "libvirt is open");
+    // Set once: there is one start a worker.
+    let driver = hypervisor.get_or_init(|| driver).clone();
+
+    match driver.run(|driver| driver.find()).await? {
+        Found::Running { paused } => {
+            let _ = inputs.send(Input::Adopted { paused });
+            return Ok(());
+        }
+        Found::Stopped(reason) if started => {
+            let _ = inputs.send(Input::Stopped(reason));
+            let _ = inputs.send(Input::Adopted { paused: None });
+            return Ok(());
+        }
+        Found::Nothing if started => anyhow::bail!("QEMU ended while no worker was there"),
+        Found::Stopped(_) | Found::Nothing => {}
+    }
+    if again {
+        end_strays();
+    }
+    let volumes = volumes.await.context("the volumes' thread ended")??;
+    let host = Host {
+        accelerator,
+        emulator: host::emulator(),
+        firmware: host::firmware(),
+        runtime_dir: pod.dir().to_owned(),
+        volumes,
+        kernel_boot,
+        interfaces: bound(&pod, &vmi)?,
+    };
+    let xml = launcher::convert::convert(&vmi, &host)?.to_xml()?;
+    {
+        let xml = xml.clone();
+        driver.run(move |driver| driver.define(&xml)).await?;
+    }
+    events.push(EventKind::DomainDefined, "the domain is defined");
+    driver.run(|driver| driver.start()).await?;
+    let _ = inputs.send(Input::Started);
+    Ok(())
+}
+
+/// The taps that init made, by the VMI's interface names.
+fn bound(
+    pod: &Pod,
+    vmi: &VirtualMachineInstance,
+) -> anyhow::Result<BTreeMap<String, BoundInterface>> {
+    launcher::init::pod_interfaces(vmi)
+        .map(|interface| {
+            let network: netbind::GuestNetwork =
+                launcher::pod::read_json(&pod.guest_network(&interface.name))?;
+            let bound = BoundInterface {
+                tap: network.tap.clone(),
+                mac: Some(network.mac.to_string()),
+                mtu: Some(network.mtu),
+            };
+            Ok((interface.name.clone(), bound))
+        })
+        .collect()
+}
+
+/// Ends what a killed worker left half started: a QEMU that libvirt has no record of, or a
+/// capability probe. Such a process is init's child by now, and of no use to anyone.
+fn end_strays() {
+    let own = std::process::id();
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return;
+    };
+    let pids = processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for pid in pids {
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        // pid (comm) state ppid …; comm may hold anything, so read from its last parenthesis.
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        let orphan = parent == Some("1") && pid != 1 && pid.unsigned_abs() != own;
+        if orphan && stat.contains("(qemu-system") {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            tracing::warn!("ending the QEMU process {pid} that a killed worker left half started");
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+/// Probes QEMU once, so that later launchers find the answer in the cache.
+pub(crate) async fn probe(pod: &Pod, accelerator: Accelerator) -> anyhow::Result<()> {
+    let (events, _) = tokio::sync::mpsc::unbounded_channel();
+    let driver = Hypervisor::open(pod.libvirt_root(), events).await?;
+    let emulator = host::emulator().map(|path| path.display().to_string());
+    let kind = match accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "qemu",
+    };
+    driver
+        .run(move |driver| driver.probe(emulator.as_deref(), kind))
+        .await?;
+    Ok(())
+}
+
+/// The last bytes of the serial log; nothing where there is none.
+pub(crate) fn end_of_log(path: &Path) -> Vec<u8> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut log = std::fs::File::open(path)?;
+        let length = log.metadata()?.len();
+        log.seek(SeekFrom::Start(length.saturating_sub(LOG_END)))?;
+        let mut end = vec![];
+        log.take(LOG_END).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    // The first worker finds none.
+    read().unwrap_or_default()
+}
+
+/// Keeps the serial log below [`LOG_LIMIT`].
+pub(crate) async fn bound_log(path: PathBuf) {
+    loop {
+        tokio::time::sleep(LOG_CHECK).await;
+        if std::fs::metadata(&path).is_ok_and(|log| log.len() > LOG_LIMIT)
+            && let Ok(log) = std::fs::OpenOptions::new().write(true).open(&path)
+            && let Err(error) = log.set_len(0)
+        {
+            tracing::warn!("cannot empty {}: {error}", path.display());
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The task that owns the VM: feeds [`lifecycle::Vm`] and does what it says.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use launcher::lifecycle::{self, Action, Input, Outcome, Record, State, Vm};
+use launcher::pod::{self, Pod};
+use launcher_api::{EventKind, Phase, Status};
+use nix::time::{ClockId, clock_gettime};
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::dhcp::LeaseEvent;
+use crate::events::Events;
+use crate::hypervisor::Hypervisor;
+
+/// Lines of QEMU's log that a failure shows.
+const LOG_LINES: usize = 8;
+
+/// What the VM's task works with.
+pub(crate) struct Task {
+    pub(crate) pod: Pod,
+    pub(crate) domain: String,
+    pub(crate) record: Record,
+    pub(crate) events: Events,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) hypervisor: Arc<OnceLock<Hypervisor>>,
+    pub(crate) inputs: mpsc::UnboundedReceiver<Input>,
+    pub(crate) leases: mpsc::UnboundedReceiver<LeaseEvent>,
+    pub(crate) terminate: Signal,
+    pub(crate) grace: Duration,
+}
+
+impl Task {
+    /// Runs until the VM has ended, and returns how.
+    pub(crate) async fn run(mut self) -> Outcome {
+        let stop = self.record.stop_deadline_ms.map(remaining);
+        let mut vm = Vm::resume(stop);
+        let mut timers = Timers::default();
+        loop {
+            let input = tokio::select! {
+                Some(input) = self.inputs.recv() => input,
+                Some(()) = self.terminate.recv() => Input::StopRequested { grace: self.grace },
+                Some(event) = self.leases.recv() => {
+                    self.lease(event);
+                    continue;
+                }
+                () = due(timers.retry) => { timers.retry = None; Input::RetryDue }
+                () = due(timers.grace) => { timers.grace = None; Input::GraceOver }
+            };
+            self.announce(&input);
+            let actions = vm.step(input);
+            self.show(vm.state());
+            for action in actions {
+                if let Some(outcome) = self.perform(action, &mut timers).await {
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// Tells of what came in, and keeps what the next worker would need of it.
+    fn announce(&mut self, input: &Input) {
+        match input {
+            Input::Started => {
+                self.record.started = true;
+                self.save();
+                self.events
+                    .push(EventKind::GuestRunning, "the guest's vCPUs run");
+            }
+            Input::Adopted { .. } => {
+                self.record.started = true;
+                self.save();
+                self.events
+                    .push(EventKind::DomainAdopted, "took up the running domain");
+            }
+            Input::StopRequested { grace } => {
+                let deadline = now_ms() + u64::try_from(grace.as_millis()).unwrap_or(u64::MAX / 2);
+                let known = self.record.stop_deadline_ms.unwrap_or(u64::MAX);
+                self.record.stop_deadline_ms = Some(known.min(deadline));
+                self.save();
+                let message = format!("shutdown requested, {} s of grace", grace.as_secs());
+                self.events.push(EventKind::ShutdownRequested, message);
+            }
+            Input::Suspended(reason) => self.events.push(EventKind::GuestPaused, reason.clone()),
+            Input::GraceOver => self.events.push(
+                EventKind::PoweredOff,
+                "the grace period is over: powering the guest off",
+            ),
+            _ => {}
+        }
+    }
+
+    fn show(&self, state: &State) {
+        self.status.send_modify(|status| {
+            let (phase, reason) = match state {
+                State::Starting => (Phase::Starting, ""),
+                State::Running => (Phase::Running, ""),
+                State::Paused(reason) => (Phase::Paused, reason.as_str()),
+                State::ShuttingDown => (Phase::ShuttingDown, ""),
+                State::PoweringOff => (Phase::ShuttingDown, "powering off"),
+                State::Ended(Outcome::Succeeded(reason)) => (Phase::Succeeded, reason.as_str()),
+                State::Ended(Outcome::Failed(reason)) => (Phase::Failed, reason.as_str()),
+            };
+            status.set_phase(phase);
+            status.reason = reason.to_owned();
+        });
+    }
+
+    async fn perform(&mut self, action: Action, timers: &mut Timers) -> Option<Outcome> {
+        match action {
+            Action::ArmRetry => timers.retry = Some(Instant::now() + lifecycle::RETRY),
+            Action::ArmGrace(grace) => {
+                let deadline = Instant::now() + grace;
+                timers.grace = Some(timers.grace.map_or(deadline, |known| known.min(deadline)));
+            }
+            Action::PressPowerButton => {
+                let pressed = match self.hypervisor.get() {
+                    Some(hypervisor) => hypervisor.run(|driver| driver.press_power_button()).await,
+                    None => Ok(()),
+                };
+                // The grace period goes on all the same.
+                if let Err(error) = pressed {
+                    self.events.push(EventKind::Warning, error.to_string());
+                }
+            }
+            Action::PowerOff => {
+                if let Some(hypervisor) = self.hypervisor.get()
+                    && let Err(error) = hypervisor.run(|driver| driver.power_off()).await
+                {
+                    // init's end takes QEMU with it.
+                    self.events.push(EventKind::Warning, error.to_string());
+                    return Some(self.finish(Outcome::Succeeded("powered off".into())));
+                }
+            }
+            Action::Finish(outcome) => return Some(self.finish(outcome)),
+        }
+        None
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Outcome {
+        let outcome = match outcome {
+            Outcome::Failed(cause) if self.record.started => {
+                Outcome::Failed(with_log(cause, &self.pod.qemu_log(&self.domain)))
+            }
+            other => other,
+        };
+        self.record.outcome = Some(outcome.clone());
+        self.save();
+        match &outcome {
+            Outcome::Succeeded(reason) => self.events.push(EventKind::Succeeded, reason.clone()),
+            Outcome::Failed(cause) => self.events.push(EventKind::Failed, cause.clone()),
+        }
+        outcome
+    }
+
+    fn lease(&mut self, event: LeaseEvent) {
+        let Some(change) = event.leased else {
+            self.events.push(event.kind, event.message);
+            return;
+        };
+        self.record.leased = change;
+        self.save();
+        self.status.send_modify(|status| {
+            for interface in &mut status.interfaces {
+                if interface.name == event.interface {
+                    interface.leased = change;
+                }
+            }
+        });
+        self.events.push(event.kind, event.message);
+    }
+
+    /// A disk that is full must not end the guest: the record only serves a next worker.
+    fn save(&self) {
+        if let Err(error) = pod::write_json(&self.pod.record(), &self.record) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Timers {
+    retry: Option<Instant>,
+    grace: Option<Instant>,
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `CLOCK_BOOTTIME` in milliseconds: goes on while the node sleeps, and is the same for the
+/// next worker.
+fn now_ms() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| {
+        now.tv_sec().unsigned_abs() * 1_000 + now.tv_nsec().unsigned_abs() / 1_000_000
+    })
+}
+
+fn remaining(deadline_ms: u64) -> Duration {
+    Duration::from_millis(deadline_ms.saturating_sub(now_ms()))
+}
+
+/// `cause`, with the end of QEMU's log: what it said itself, not its command line.
+fn with_log(cause: String, log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let said: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.starts_with('-'))
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('-') && !line.ends_with('\\'))
+        .collect();
+    if said.is_empty() {
+        return cause;
+    }
+    let end = said[said.len().saturating_sub(LOG_LINES)..].join("\n  ");
+    format!("{cause}; the end of its log:\n  {end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_shows_what_qemu_said_and_not_how_it_was_started() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let text = "2026-01-01 00:00:00.000+0000: starting up libvirt version: 9.0.0\n\
+                    LC_ALL=C \\\nHOME=/x \\\n/usr/bin/qemu-system-x86_64 \\\n\
+                    -name guest=x \\\n-msg timestamp=on\n\
+                    qemu-system-x86_64: assertion failed\n\
+                    2026-01-01 00:00:01.000+0000: shutting down, reason=crashed\n";
+        std::fs::write(log.path(), text).unwrap();
+        assert_eq!(
+            with_log("QEMU ended unexpectedly".into(), log.path()),
+            "QEMU ended unexpectedly; the end of its log:\n  \
+             qemu-system-x86_64: assertion failed\n  \
+             2026-01-01 00:00:01.000+0000: shutting down, reason=crashed"
+        );
+    }
+
+    #[test]
+    fn a_missing_log_leaves_the_cause_alone() {
+        assert_eq!(with_log("cause".into(), Path::new("/nonexistent")), "cause");
+    }
+}

@@ -1,0 +1,300 @@
+//! virt-launcher: one virtual machine, in a pod or on this machine.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Parser, Subcommand};
+use launcher::convert::{Accelerator, BoundInterface, Host};
+use launcher::emulation::{self, Emulation};
+use launcher::init::{self, InitArgs};
+use launcher::run::{self, RunArgs, Sandbox, shim};
+use launcher::{host, pod, volumes};
+use launcher_api::launcher_client::LauncherClient;
+use launcher_api::{
+    GetDomainXmlRequest, GetStatusRequest, Phase, ShutdownRequest, Status, WatchRequest,
+};
+use tonic::transport::Channel;
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Runs a KubeVirt virtual machine, in a pod or on this machine"
+)]
+struct Cli {
+    /// Where local VMs and images are kept.
+    #[arg(long, global = true, env = "FERROVIRT_ROOT", default_value = run::ROOT)]
+    root: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the VM of a manifest on this machine, until it ends.
+    #[command(after_help = "Examples:\n  \
+        virt-launcher run vm.yaml\n  \
+        virt-launcher run --images images --until guest-ready vm.yaml\n  \
+        virt-launcher run --emulation tcg -o json vm.yaml")]
+    Run(RunArgs),
+    /// Print the libvirt domain XML that a manifest becomes; starts nothing.
+    Render {
+        /// The manifest; `-` for standard input.
+        file: PathBuf,
+        /// What executes the guest's instructions.
+        #[arg(long, value_enum, default_value_t)]
+        emulation: Emulation,
+    },
+    /// Attach to a running VM's serial console; Ctrl-] leaves it.
+    Console(Name),
+    /// Show a running VM, or all of them.
+    Status {
+        /// The VM's name; all VMs where absent.
+        name: Option<String>,
+        /// The VM's namespace.
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+        /// One JSON object a VM.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shut a running VM down and wait for its end.
+    Shutdown {
+        #[command(flatten)]
+        vm: Name,
+        /// Seconds before it is powered off; 0 at once. Default: the manifest's.
+        #[arg(long, value_name = "SECONDS")]
+        grace_period: Option<u32>,
+    },
+    /// Print a running VM's live domain XML.
+    Dumpxml(Name),
+    /// PID 1 of a pod: sets the network up, drops privilege, looks after the worker.
+    Init(InitArgs),
+    /// Keeps the namespaces of a local VM.
+    #[command(hide = true)]
+    Sandbox {
+        #[arg(long)]
+        spec: PathBuf,
+        #[arg(long)]
+        lock: Option<i32>,
+    },
+    /// Runs a tiny guest on /dev/kvm.
+    #[command(hide = true)]
+    KvmProbe,
+}
+
+#[derive(Args)]
+struct Name {
+    /// The VM's name.
+    name: String,
+    /// The VM's namespace.
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match act(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // The alternate form has the causes in the same line.
+            eprintln!("virt-launcher: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(cli: Cli) -> anyhow::Result<ExitCode> {
+    let root = cli.root;
+    match cli.command {
+        Command::Run(args) => blocking(run::run(root, args))?,
+        Command::Render { file, emulation } => println!("{}", render(&file, emulation)?),
+        Command::Console(vm) => {
+            let sandbox = vm.find(&root)?;
+            blocking(async { Ok(run::attach(&sandbox.runtime_dir()).await?) })?;
+        }
+        Command::Status {
+            name,
+            namespace,
+            json,
+        } => {
+            let sandboxes = match name {
+                Some(name) => vec![Name { name, namespace }.find(&root)?],
+                None => run::list(&root),
+            };
+            blocking(status(sandboxes, json))?;
+        }
+        Command::Shutdown { vm, grace_period } => {
+            blocking(shutdown(vm.find(&root)?, grace_period))?;
+        }
+        Command::Dumpxml(vm) => blocking(dump_xml(vm.find(&root)?))?,
+        Command::Init(args) if args.supervise => return Ok(init::supervise(&args)?.into()),
+        // Becomes the supervising stage, so it returns only to tell of an error.
+        Command::Init(args) => match init::set_up(&args)? {},
+        Command::Sandbox { spec, lock } => {
+            let spec: shim::Spec = pod::read_json(&spec)?;
+            return Ok(shim::keep(&spec, lock)?.into());
+        }
+        Command::KvmProbe => emulation::probe_kvm().map_err(|cause| anyhow!(cause))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn blocking<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let result = runtime.block_on(task);
+    // A read of the keyboard may be under way; it ends with the process.
+    runtime.shutdown_background();
+    result
+}
+
+impl Name {
+    fn find(&self, root: &std::path::Path) -> anyhow::Result<Sandbox> {
+        run::find(root, &self.namespace, &self.name).ok_or_else(|| {
+            anyhow!(
+                "no VM named {}/{} runs here; `virt-launcher status` lists those that do",
+                self.namespace,
+                self.name
+            )
+        })
+    }
+}
+
+/// The domain XML of a manifest, with a made-up host: nothing is looked up or made.
+fn render(file: &std::path::Path, emulation: Emulation) -> anyhow::Result<String> {
+    let (vmi, _) = run::load(file)?;
+    let accelerator: Accelerator = emulation::choose(emulation)?;
+    let plan = volumes::plan(
+        &vmi,
+        &volumes::Layout {
+            runtime_dir: pod::RUNTIME_DIR.into(),
+        },
+    )?;
+    let interfaces = init::pod_interfaces(&vmi)
+        .zip(0..)
+        .map(|(interface, index)| {
+            let bound = BoundInterface {
+                tap: format!("tap{index}"),
+                mac: interface.mac_address.clone(),
+                mtu: None,
+            };
+            (interface.name.clone(), bound)
+        })
+        .collect();
+    let host = Host {
+        accelerator,
+        emulator: host::emulator(),
+        firmware: host::firmware(),
+        runtime_dir: pod::RUNTIME_DIR.into(),
+        volumes: plan.volumes,
+        kernel_boot: plan.kernel_boot,
+        interfaces,
+    };
+    Ok(launcher::convert::convert(&vmi, &host)?.to_xml()?)
+}
+
+async fn client(sandbox: &Sandbox) -> anyhow::Result<LauncherClient<Channel>> {
+    let client = launcher_api::connect(&sandbox.runtime_dir()).await;
+    client.with_context(|| format!("cannot reach {}/{}", sandbox.namespace, sandbox.name))
+}
+
+async fn status(sandboxes: Vec<Sandbox>, json: bool) -> anyhow::Result<()> {
+    if !json {
+        println!(
+            "{:<16} {:<24} {:<14} {:<18} REASON",
+            "NAMESPACE", "NAME", "PHASE", "ADDRESS"
+        );
+    }
+    for sandbox in sandboxes {
+        let answer = async {
+            Ok(client(&sandbox)
+                .await?
+                .get_status(GetStatusRequest {})
+                .await?)
+        };
+        let answer: anyhow::Result<_> = answer.await;
+        // A launcher that starts, or ends, at this moment.
+        let status = answer
+            .map(tonic::Response::into_inner)
+            .unwrap_or_else(|_| Status {
+                name: sandbox.name.clone(),
+                namespace: sandbox.namespace.clone(),
+                reason: "the launcher does not answer".into(),
+                ..Status::default()
+            });
+        show(&status, json);
+    }
+    Ok(())
+}
+
+fn show(status: &Status, json: bool) {
+    let phase = match status.phase() {
+        Phase::Unspecified => "Unknown",
+        Phase::Starting => "Starting",
+        Phase::Running => "Running",
+        Phase::Paused => "Paused",
+        Phase::ShuttingDown => "ShuttingDown",
+        Phase::Succeeded => "Succeeded",
+        Phase::Failed => "Failed",
+    };
+    if json {
+        let interfaces: Vec<_> = status
+            .interfaces
+            .iter()
+            .map(|interface| {
+                serde_json::json!({
+                    "name": interface.name,
+                    "mac": interface.mac,
+                    "address": interface.address,
+                    "leased": interface.leased,
+                })
+            })
+            .collect();
+        let object = serde_json::json!({
+            "namespace": status.namespace,
+            "name": status.name,
+            "phase": phase,
+            "reason": status.reason,
+            "interfaces": interfaces,
+            "qemuPid": status.qemu_pid,
+            "workerStarts": status.worker_starts,
+        });
+        println!("{object}");
+        return;
+    }
+    let address = status
+        .interfaces
+        .first()
+        .map_or("", |interface| interface.address.as_str());
+    println!(
+        "{:<16} {:<24} {phase:<14} {address:<18} {}",
+        status.namespace, status.name, status.reason
+    );
+}
+
+async fn shutdown(sandbox: Sandbox, grace_seconds: Option<u32>) -> anyhow::Result<()> {
+    let mut client = client(&sandbox).await?;
+    let mut events = client.watch(WatchRequest {}).await?.into_inner();
+    client.shutdown(ShutdownRequest { grace_seconds }).await?;
+    // The stream ends with the VM, or with a worker that died; the next one goes on with it.
+    while let Ok(Some(event)) = events.message().await {
+        tracing::debug!("{}", event.message);
+    }
+    while run::find(sandbox.root(), &sandbox.namespace, &sandbox.name).is_some() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+async fn dump_xml(sandbox: Sandbox) -> anyhow::Result<()> {
+    let answer = client(&sandbox)
+        .await?
+        .get_domain_xml(GetDomainXmlRequest {})
+        .await;
+    let answer = answer.map_err(|status| anyhow!("{}", status.message()))?;
+    println!("{}", answer.into_inner().xml);
+    Ok(())
+}
