@@ -2,7 +2,8 @@
 
 #![allow(clippy::panic, reason = "a test's helper fails the test")]
 
-use crds::manifest::{self, Manifest};
+use crds::manifest::{self, Manifest, ManifestError};
+use proptest::prelude::*;
 
 #[track_caller]
 fn refused(text: &str) -> String {
@@ -242,4 +243,29 @@ spec:
     assert_eq!(vmi.metadata.annotations.unwrap()["note"], "a");
     assert_eq!(vmi.metadata.uid, None);
     assert_eq!(vmi.spec.hostname.as_deref(), Some("host"));
+}
+
+/// Hostile documents: deep ones, and ones that grow when they are read.
+#[test]
+fn bombs_are_refused() {
+    let deep = "[".repeat(100_000);
+    let mut growing = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let below = format!("*a{}, ", level - 1).repeat(10);
+        growing.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+    }
+    for text in [deep, growing] {
+        let result = manifest::parse(&text);
+        assert!(
+            matches!(result, Err(ManifestError::Syntax { .. })),
+            "{result:?}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC*") {
+        let _ = manifest::parse(&text);
+    }
 }

@@ -51,6 +51,17 @@ fn target(disk: &Disk, volume: &Volume, at: &Field, errors: &mut Vec<FieldError>
         errors.push(at.error("is several things at once; leave one of disk, cdrom and lun"));
     }
     if let Some(target) = &disk.disk
+        && target.readonly == Some(true)
+        && matches!(target.bus, None | Some(DiskBus::Sata))
+    {
+        // libvirt: "readonly sata disks are not supported".
+        errors.push(
+            at.at("disk.readonly").error(
+                "no SATA disk is read-only; use bus virtio or scsi, or cdrom instead of disk",
+            ),
+        );
+    }
+    if let Some(target) = &disk.disk
         && let Some(address) = &target.pci_address
     {
         let at = at.at("disk.pciAddress");

@@ -55,6 +55,10 @@ fn disks() {
             "spec.domain.devices.disks[0].disk.pciAddress: only virtio disks are on the PCI bus; use bus virtio, or remove it",
         ),
         (
+            "domain: {devices: {disks: [{name: root, disk: {readonly: true}}]}}",
+            "spec.domain.devices.disks[0].disk.readonly: no SATA disk is read-only; use bus virtio or scsi, or cdrom instead of disk",
+        ),
+        (
             "domain: {devices: {disks: [{name: root, cdrom: {bus: virtio}}]}}",
             "spec.domain.devices.disks[0].cdrom.bus: no CD-ROM drive is on that bus; use sata or scsi",
         ),
