@@ -22,6 +22,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// One unit in nano-units, the finest that is kept.
 const UNIT: i128 = 1_000_000_000;
 
+/// The most that is kept: 10^29 units.
+const NANO_MOST: i128 = 10_i128.pow(29) * UNIT;
+
 /// A number with a unit: bytes of memory, or CPUs.
 ///
 /// Kept to the nano-unit, up to 10^29; what is finer is rounded away from zero, as Kubernetes
@@ -137,10 +140,9 @@ impl FromStr for Quantity {
             })?;
 
         let digits = format!("{whole}{fraction}");
-        let digits = digits.trim_start_matches('0');
-        // Both lengths are those of a string in memory.
-        let exponent = exponent.saturating_sub(fraction.len() as i64);
-        let mut nano = match nano_of(digits, factor, exponent) {
+        // A string in memory is shorter than i64::MAX.
+        let point = exponent.saturating_add(whole.len() as i64);
+        let mut nano = match nano_of(digits.as_bytes(), point, factor) {
             Some(nano) => nano,
             None if family == Family::BinarySi => i128::MAX,
             None => return Err(ParseQuantityError::Range(text.to_owned())),
@@ -169,35 +171,48 @@ fn interpret(suffix: &str) -> Option<(i128, i64, Family)> {
     Some((1, exponent.parse().ok()?, Family::DecimalExponent))
 }
 
-/// digits x factor x 10^exponent in nano-units, rounded up. None if it cannot be kept.
-fn nano_of(digits: &str, factor: i128, exponent: i64) -> Option<i128> {
-    if digits.is_empty() {
+/// The number whose decimal point stands behind the first `point` of `digits`, times `factor`, in
+/// nano-units, rounded up. None if it cannot be kept.
+fn nano_of(digits: &[u8], point: i64, factor: i128) -> Option<i128> {
+    /// Digits before the point beyond these make a number that cannot be kept.
+    const WHOLE_MOST: i64 = 30;
+    /// Zeros behind the point beyond these leave less than one nano-unit of any factor.
+    const ZEROS_MOST: i64 = 40;
+
+    let Some(zeros) = digits.iter().position(|digit| *digit != b'0') else {
         return Some(0);
-    }
-    let shift = exponent.saturating_add(9);
-    // More digits than i128 holds are kept only if they lie behind the point.
-    let significant = digits.len().min(38 - factor.ilog10() as usize - 1);
-    let (head, tail) = digits.split_at(significant);
-    let shift = shift.saturating_add(tail.len() as i64);
-    let inexact = tail.bytes().any(|digit| digit != b'0');
-    let mantissa = head.parse::<i128>().ok()?.checked_mul(factor)?;
-    if shift >= 0 {
-        let power = 10_i128.checked_pow(u32::try_from(shift).ok()?)?;
-        let nano = mantissa.checked_mul(power)?;
-        if nano > 100_000_000_000_000_000_000_000_000_000 * UNIT {
-            return None;
-        }
-        return Some(nano);
-    }
-    // A divisor beyond i128 leaves less than one nano-unit.
-    let divisor = u32::try_from(-shift)
-        .ok()
-        .and_then(|power| 10_i128.checked_pow(power));
-    let (quotient, rest) = match divisor {
-        Some(divisor) => (mantissa / divisor, mantissa % divisor),
-        None => (0, mantissa),
     };
-    Some(quotient + i128::from(rest != 0 || inexact))
+    let digits = &digits[zeros..];
+    let point = point.saturating_sub(zeros as i64);
+    let whole_digits = usize::try_from(point.min(WHOLE_MOST + 1)).unwrap_or(0);
+    let (whole, fraction) = digits.split_at(whole_digits.min(digits.len()));
+    if point > WHOLE_MOST {
+        return None;
+    }
+    let value = |digit: u8| i128::from(digit - b'0');
+    let unit = factor * UNIT;
+    let padding = std::iter::repeat_n(0, whole_digits - whole.len());
+    let whole = whole.iter().map(|digit| value(*digit)).chain(padding);
+    let whole = whole.fold(0, |number, digit| number * 10 + digit);
+
+    // From the last digit to the point: each step divides, and none forgets a remainder.
+    let zeros = std::iter::repeat_n(
+        0,
+        usize::try_from((-point).clamp(0, ZEROS_MOST)).unwrap_or(0),
+    );
+    let fraction = fraction
+        .iter()
+        .rev()
+        .map(|digit| value(*digit))
+        .chain(zeros);
+    let (fraction, exact) = fraction.fold((0, true), |(below, exact), digit| {
+        let sum = below + digit * unit;
+        (sum / 10, exact && sum % 10 == 0)
+    });
+    let nano = whole
+        .checked_mul(unit)?
+        .checked_add(fraction + i128::from(!exact))?;
+    (nano <= NANO_MOST).then_some(nano)
 }
 
 impl fmt::Display for Quantity {

@@ -37,6 +37,15 @@ fn differs_from_go_where_go_loses_the_number() {
         "9223372036854775808".parse::<Quantity>().unwrap().bytes(),
         Some(1 << 63)
     );
+    // Digits beyond what any integer holds count to the last.
+    let long = format!("0.{}1Ki", "0".repeat(5000));
+    assert_eq!(printed(&long).unwrap(), "1n");
+    assert_eq!(
+        printed("1.00000000000000000000000000000000000001Ei").unwrap(),
+        "1152921504606846976000000001n"
+    );
+    assert_eq!(printed("1e-999999999999").unwrap(), "1e-9");
+    assert_eq!(printed("0e999999999999").unwrap(), "0");
     for text in ["", "+", "-", ".", "Ki", " 1", "1 Gi"] {
         assert!(printed(text).is_err(), "{text:?}");
     }

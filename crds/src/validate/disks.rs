@@ -50,26 +50,23 @@ fn target(disk: &Disk, volume: &Volume, at: &Field, errors: &mut Vec<FieldError>
     if given.into_iter().filter(|given| *given).count() > 1 {
         errors.push(at.error("is several things at once; leave one of disk, cdrom and lun"));
     }
-    if let Some(target) = &disk.disk
-        && target.readonly == Some(true)
-        && matches!(target.bus, None | Some(DiskBus::Sata))
-    {
-        // libvirt: "readonly sata disks are not supported".
-        errors.push(
-            at.at("disk.readonly").error(
+    if let Some(target) = &disk.disk {
+        let at = at.at("disk");
+        let sata = matches!(target.bus, None | Some(DiskBus::Sata));
+        if sata && target.readonly == Some(true) {
+            // libvirt: "readonly sata disks are not supported".
+            errors.push(at.at("readonly").error(
                 "no SATA disk is read-only; use bus virtio or scsi, or cdrom instead of disk",
-            ),
-        );
-    }
-    if let Some(target) = &disk.disk
-        && let Some(address) = &target.pci_address
-    {
-        let at = at.at("disk.pciAddress");
-        text::pci_address(address, &at, errors);
-        if target.bus != Some(DiskBus::Virtio) {
-            errors.push(
-                at.error("only virtio disks are on the PCI bus; use bus virtio, or remove it"),
-            );
+            ));
+        }
+        if let Some(address) = &target.pci_address {
+            let at = at.at("pciAddress");
+            text::pci_address(address, &at, errors);
+            if target.bus != Some(DiskBus::Virtio) {
+                errors.push(
+                    at.error("only virtio disks are on the PCI bus; use bus virtio, or remove it"),
+                );
+            }
         }
     }
     if let Some(target) = &disk.cdrom {
