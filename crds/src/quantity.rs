@@ -184,22 +184,20 @@ fn nano_of(digits: &[u8], point: i64, factor: i128) -> Option<i128> {
     };
     let digits = &digits[zeros..];
     let point = point.saturating_sub(zeros as i64);
-    let whole_digits = usize::try_from(point.min(WHOLE_MOST + 1)).unwrap_or(0);
-    let (whole, fraction) = digits.split_at(whole_digits.min(digits.len()));
     if point > WHOLE_MOST {
         return None;
     }
+    let places = usize::try_from(point).unwrap_or(0);
+    let (whole, fraction) = digits.split_at(places.min(digits.len()));
     let value = |digit: u8| i128::from(digit - b'0');
     let unit = factor * UNIT;
-    let padding = std::iter::repeat_n(0, whole_digits - whole.len());
+    let padding = std::iter::repeat_n(0, places - whole.len());
     let whole = whole.iter().map(|digit| value(*digit)).chain(padding);
     let whole = whole.fold(0, |number, digit| number * 10 + digit);
 
     // From the last digit to the point: each step divides, and none forgets a remainder.
-    let zeros = std::iter::repeat_n(
-        0,
-        usize::try_from((-point).clamp(0, ZEROS_MOST)).unwrap_or(0),
-    );
+    let zeros = point.saturating_neg().clamp(0, ZEROS_MOST);
+    let zeros = (0..zeros).map(|_| 0);
     let fraction = fraction
         .iter()
         .rev()

@@ -45,6 +45,7 @@ fn differs_from_go_where_go_loses_the_number() {
         "1152921504606846976000000001n"
     );
     assert_eq!(printed("1e-999999999999").unwrap(), "1e-9");
+    assert_eq!(printed("0.01e-9223372036854775808").unwrap(), "1e-9");
     assert_eq!(printed("0e999999999999").unwrap(), "0");
     for text in ["", "+", "-", ".", "Ki", " 1", "1 Gi"] {
         assert!(printed(text).is_err(), "{text:?}");
