@@ -237,7 +237,7 @@ fn format(volume: &VolumeSource) -> domain_xml::DiskFormat {
 }
 
 fn source(volume: &VolumeSource, path: &str) -> Result<DiskSource, ConvertError> {
-    let name = utf8(&volume.path, || path.to_owned())?;
+    let name = utf8(&volume.path, || format!("{path}.name"))?;
     let (file, dev) = if volume.block {
         (None, Some(name))
     } else {

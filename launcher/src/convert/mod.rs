@@ -28,6 +28,8 @@ mod host;
 mod interfaces;
 mod memory;
 mod smbios;
+#[cfg(test)]
+mod tests;
 
 pub use error::{ConvertError, Problem};
 pub use host::{

@@ -175,7 +175,7 @@ fn enter(spec: &Spec) -> Result<(), ShimError> {
     }
     devices(spec.accelerator)?;
     outside.mount(spec)?;
-    accounts()
+    etc(&spec.hostname)
 }
 
 /// What the pod sees of the host, opened by path before the paths are covered.
@@ -305,14 +305,20 @@ fn device(path: &Path, major: u64, minor: u64) -> Result<(), ShimError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed("open up", path))
 }
 
-/// libvirt looks its own user up: uid 107 needs an entry, and Debian gives that number away.
-fn accounts() -> Result<(), ShimError> {
+/// Files of /etc that a kubelet or an image would bring.
+///
+/// libvirt looks its own user up, and Debian gives uid 107 away; it looks its host's name up as
+/// well, and without an entry waits for a DNS server that is out of the pod's reach.
+fn etc(hostname: &str) -> Result<(), ShimError> {
     let files = [
         (
             "passwd",
-            format!("root:x:0:0:root:/:/bin/false\nqemu:x:{QEMU_ID}:{QEMU_ID}:qemu:/:/bin/false\n"),
+            format!(
+                "root:x:0:0:root:/:/bin/false\nqemu:x:{QEMU_ID}:{QEMU_ID}:qemu:/:/bin/false\n"
+            ),
         ),
         ("group", format!("root:x:0:\nqemu:x:{QEMU_ID}:\n")),
+        ("hosts", format!("127.0.0.1 localhost {hostname}\n::1 localhost {hostname}\n")),
     ];
     for (name, text) in files {
         let source = Path::new("/run").join(name);
