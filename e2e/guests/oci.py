@@ -121,7 +121,7 @@ def add_to_layout(root, refs, files, compress):
         replace(blobs / digest, data)
         return descriptor(kind, "sha256:" + digest, len(data))
 
-    path, digest, size, diff_id = layer_file(root, files, compress)
+    path, digest, size, diff_id = layer_file(blobs, files, compress)
     path.rename(blobs / digest.removeprefix("sha256:"))
     manifest = put(
         MANIFEST,
@@ -146,6 +146,7 @@ def add_to_layout(root, refs, files, compress):
 
 
 def drop_unused(blobs, images):
+    """Also takes away what an earlier run was writing when it was killed."""
     used = set()
     for image in images:
         manifest = json.loads((blobs / image["digest"].removeprefix("sha256:")).read_bytes())
