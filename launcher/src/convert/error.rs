@@ -31,9 +31,6 @@ pub enum Problem {
     /// libvirt has Secure Boot only on q35.
     #[error("Secure Boot is on q35 machines only; use machine type q35, or secureBoot: false")]
     SecureBootMachine,
-    /// libvirt starts EFI only with ACPI.
-    #[error("EFI needs ACPI; enable it, or use bootloader.bios")]
-    EfiWithoutAcpi,
     /// The kernel's image was not unpacked for this guest.
     #[error("its files were not unpacked; start the machine with virt-launcher, which does it")]
     NoKernel,

@@ -6,19 +6,13 @@ use domain_xml::{
     VendorId,
 };
 
-use super::{Accelerator, ConvertError, Problem, firmware};
+use super::{Accelerator, firmware};
 
 /// ACPI unless it is turned off; the rest where it is named. Secure Boot brings system
 /// management mode with it.
-pub(super) fn features(
-    spec: &DomainSpec,
-    accelerator: Accelerator,
-) -> Result<Features, ConvertError> {
+pub(super) fn features(spec: &DomainSpec, accelerator: Accelerator) -> Features {
     let features = spec.features.clone().unwrap_or_default();
     let acpi = features.acpi.as_ref().is_none_or(is_on);
-    if !acpi && firmware::efi(spec).is_some() {
-        return Err(Problem::EfiWithoutAcpi.at("spec.domain.features.acpi.enabled"));
-    }
     let smm = match &features.smm {
         Some(smm) => Some(is_on(smm)),
         None => firmware::is_secure(spec).then_some(true),
@@ -36,9 +30,9 @@ pub(super) fn features(
         ..Features::default()
     };
     if accelerator == Accelerator::Tcg {
-        return Ok(common);
+        return common;
     }
-    Ok(Features {
+    Features {
         hyperv: features.hyperv.as_ref().map(hyperv),
         kvm: features.kvm.as_ref().map(|kvm| KvmFeatures {
             hidden: Some(switch_of(kvm.hidden.unwrap_or(false))),
@@ -46,7 +40,7 @@ pub(super) fn features(
         }),
         pvspinlock: switch(&features.pvspinlock),
         ..common
-    })
+    }
 }
 
 fn apic(state: &FeatureAPIC, accelerator: Accelerator) -> Option<Apic> {

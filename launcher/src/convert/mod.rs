@@ -69,7 +69,7 @@ pub fn convert(vmi: &VirtualMachineInstance, host: &Host) -> Result<Domain, Conv
         cpu: Some(cpu::cpu(spec, host.accelerator)),
         sysinfo: Some(smbios::sysinfo(spec)?),
         os: firmware::os(spec, host)?,
-        features: Some(features::features(spec, host.accelerator)?),
+        features: Some(features::features(spec, host.accelerator)),
         clock: Some(clock::clock(spec, host.accelerator)),
         devices: Devices {
             emulator: host

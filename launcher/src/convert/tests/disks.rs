@@ -204,11 +204,6 @@ fn refusals() {
             "lun: \"/disks/d.img\" is no block device; use one, or disk",
         ),
         (
-            "disk: {bus: sata, readonly: true}",
-            plain(),
-            "disk.bus: no SATA disk is read-only; use",
-        ),
-        (
             "",
             VolumeSource {
                 read_only: true,

@@ -78,28 +78,37 @@ fn cpu() {
 
 #[test]
 fn memory() {
-    check(&[
+    for (memory, parts) in [
         (
-            "",
-            Kvm,
-            &[r#"<memory unit="b">67108864</memory>"#, "!<memoryBacking>"],
+            "guest: 64Mi",
+            [
+                r#"<memory unit="b">67108864</memory>"#,
+                "!<memoryBacking>",
+                r#"Reporting="on""#,
+            ],
         ),
         (
-            "memory: {guest: 4Mi, hugepages: {pageSize: 2Mi}}",
-            Kvm,
-            &[
-                r#"<memory unit="b">4194304</memory>"#,
+            "guest: 4Mi, hugepages: {pageSize: 2Mi}",
+            [
                 r#"<hugepages><page size="2097152" unit="b"/></hugepages>"#,
                 r#"<source type="memfd"/><allocation mode="immediate"/>"#,
                 r#"<memballoon model="virtio-non-transitional" freePageReporting="off">"#,
             ],
         ),
         (
-            "memory: {guest: 1Gi, hugepages: {pageSize: 1Gi}}",
-            Kvm,
-            &[r#"<page size="1073741824" unit="b"/>"#],
+            "guest: 1Gi, hugepages: {pageSize: 1Gi}",
+            [
+                r#"<memory unit="b">1073741824</memory>"#,
+                r#"<page size="1073741824" unit="b"/>"#,
+                "!nodeset",
+            ],
         ),
-    ]);
+    ] {
+        let vmi = instance(&format!(
+            "domain: {{devices: {{autoattachPodInterface: false}}, memory: {{{memory}}}}}"
+        ));
+        expect(&vmi, &host(&vmi), &parts);
+    }
 }
 
 #[test]
@@ -220,13 +229,6 @@ fn firmware_that_libvirt_would_not_start() {
         refused(&vmi, &host(&vmi)),
         "spec.domain.firmware.bootloader.efi: Secure Boot is on q35 machines only; use machine \
          type q35, or secureBoot: false"
-    );
-    let vmi = machine(
-        "firmware: {bootloader: {efi: {secureBoot: false}}}, features: {acpi: {enabled: false}}",
-    );
-    assert_eq!(
-        refused(&vmi, &host(&vmi)),
-        "spec.domain.features.acpi.enabled: EFI needs ACPI; enable it, or use bootloader.bios"
     );
     let vmi = machine("firmware: {kernelBoot: {container: {image: a, kernelPath: /k}}}");
     let host = Host {
