@@ -1,1 +1,74 @@
-//! End-to-end harness.
+//! The harness of the tests that cross process boundaries.
+//!
+//! ```text
+//! Lab: a network namespace that plays the host, and a root directory of its own
+//!  └─ Vm: one `virt-launcher run` in it, its events, its processes, its serial console
+//! ```
+//!
+//! Everything is a real part: kernel, CNI plugins, libvirt, QEMU, a booted Linux. Nothing
+//! touches the machine's own network, and dropping a [`Lab`] removes all that it made; what a
+//! failed test leaves to read goes to the test's output.
+
+mod console;
+mod lab;
+mod vm;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use console::Console;
+pub use lab::Lab;
+pub use vm::{Event, Processes, Vm};
+
+/// How long a guest may take to boot on a loaded machine that emulates its CPU.
+pub const BOOT: Duration = Duration::from_secs(180);
+
+/// The repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A program of ours, built by the same cargo run.
+///
+/// # Panics
+/// Where it is not built: `cargo build --workspace --bins` does that.
+pub fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a process knows its program");
+    // target/<profile>/deps/<test>
+    let directory = own.ancestors().nth(2).expect("a test lies in target/<profile>/deps");
+    let path = directory.join(name);
+    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
+    path
+}
+
+/// The guests' images, as `make guests` makes them.
+///
+/// # Panics
+/// Where they are not made.
+pub fn images() -> PathBuf {
+    let path = repository().join("e2e/out/images");
+    assert!(path.join("index.json").exists(), "there are no guests: make guests");
+    path.canonicalize().expect("the path exists")
+}
+
+/// KubeVirt's own examples, where the design's files lie beside the repository.
+pub fn kubevirt_examples() -> Option<PathBuf> {
+    let path = repository().join("../shared/kubevirt/examples");
+    path.canonicalize().ok()
+}
+
+/// Waits until `check` gives a value.
+///
+/// # Panics
+/// With `what`, when `limit` has passed.
+pub fn eventually<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + limit;
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(Instant::now() < until, "not within {limit:?}: {what}");
+        // The kernel has no event for most of what is waited for here.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,91 @@
+//! The serial console of a guest, driven through `virt-launcher console`.
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use crate::Lab;
+
+/// A session at the console.
+pub struct Console {
+    child: Child,
+    keys: ChildStdin,
+    printed: Receiver<Vec<u8>>,
+    /// Printed and not yet matched.
+    text: String,
+}
+
+impl Console {
+    /// Opens the console of a VM that runs.
+    ///
+    /// # Panics
+    /// Where virt-launcher is not built.
+    pub fn open(lab: &Lab, name: &str) -> Self {
+        let mut child = lab
+            .launcher()
+            .args(["console", name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("virt-launcher can be started");
+        let keys = child.stdin.take().expect("it is a pipe");
+        let mut stdout = child.stdout.take().expect("it is a pipe");
+        let (sender, printed) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+                if sender.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, keys, printed, text: String::new() }
+    }
+
+    /// Types.
+    ///
+    /// # Panics
+    /// Where the session has ended.
+    pub fn send(&mut self, text: &str) {
+        self.keys.write_all(text.as_bytes()).expect("the session is open");
+    }
+
+    /// Waits until the guest has printed `text`; returns what came before it.
+    ///
+    /// # Panics
+    /// When it does not in time, with all that it printed.
+    pub fn expect(&mut self, text: &str, limit: Duration) -> String {
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(at) = self.text.find(text) {
+                let before = self.text[..at].to_owned();
+                self.text.drain(..at + text.len());
+                return before;
+            }
+            let rest = until.saturating_duration_since(Instant::now());
+            match self.printed.recv_timeout(rest) {
+                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(error) => panic!("the console never said {text:?} ({error}):\n{}", self.text),
+            }
+        }
+    }
+
+    /// Runs a shell command in the guest; returns its output.
+    ///
+    /// # Panics
+    /// When it does not come back in time.
+    pub fn run(&mut self, command: &str, limit: Duration) -> String {
+        // Typed in two parts, so that the echo of the command line is not taken for its end.
+        self.send(&format!("{command}; echo \"=end\"\"=\"\n"));
+        let output = self.expect("=end=", limit);
+        output.split_once('\n').map_or(output.clone(), |(_, rest)| rest.to_owned())
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

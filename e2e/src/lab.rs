@@ -1,0 +1,161 @@
+//! A host for one test.
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddrV4, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// A network namespace that plays the host's, and a directory for all state.
+#[derive(Debug)]
+pub struct Lab {
+    directory: tempfile::TempDir,
+}
+
+impl Lab {
+    /// A new host with nothing but its loopback interface.
+    ///
+    /// # Panics
+    /// Without root.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("ferrovirt-").tempdir();
+        let lab = Self { directory: directory.expect("a temporary directory can be made") };
+        let netns = lab.netns();
+        File::create(&netns).expect("the directory can be written");
+        std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("network namespaces take root");
+            let own = Path::new("/proc/thread-self/ns/net");
+            mount(Some(own), &netns, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .expect("the namespace can be kept");
+        })
+        .join()
+        .expect("the thread made the namespace");
+        let up = lab.command("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(up.expect("ip is installed").success());
+        lab
+    }
+
+    /// The test's own directory.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where virt-launcher keeps everything.
+    pub fn root(&self) -> PathBuf {
+        self.path().join("root")
+    }
+
+    /// The host's network namespace.
+    pub fn netns(&self) -> PathBuf {
+        self.path().join("netns")
+    }
+
+    /// A command that runs on this host.
+    #[expect(unsafe_code, reason = "a child enters the namespace between fork and exec")]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let netns = File::open(self.netns()).expect("the lab's namespace is kept");
+        let mut command = Command::new(program);
+        // SAFETY: one system call on a descriptor that was opened before the fork.
+        unsafe {
+            command.pre_exec(move || {
+                setns(&netns, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
+            })
+        };
+        command
+    }
+
+    /// `virt-launcher` on this host.
+    pub fn launcher(&self) -> Command {
+        let mut command = self.command(crate::program("virt-launcher"));
+        command.arg("--root").arg(self.root());
+        command
+    }
+
+    /// Runs `virt-launcher` to its end.
+    pub fn launcher_output(&self, args: &[&str]) -> Output {
+        let mut command = self.launcher();
+        command.args(args).stdin(Stdio::null()).output().expect("virt-launcher is built")
+    }
+
+    /// Connects from this host.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn connect(&self, to: SocketAddrV4, limit: Duration) -> io::Result<TcpStream> {
+        self.enter(move || TcpStream::connect_timeout(&to.into(), limit))
+    }
+
+    /// Runs `task` on a thread inside the host's namespace.
+    pub fn enter<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> T {
+        let netns = File::open(self.netns()).expect("the lab's namespace is kept");
+        let thread = std::thread::spawn(move || {
+            setns(netns, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+            task()
+        });
+        thread.join().expect("the task does not panic")
+    }
+
+    /// Writes a manifest; returns its path.
+    pub fn manifest(&self, text: &str) -> PathBuf {
+        let path = self.path().join("vm.yaml");
+        std::fs::write(&path, text).expect("the directory can be written");
+        path
+    }
+
+    /// Everything of this lab that a VM which has ended should not have left.
+    pub fn leftovers(&self) -> Vec<String> {
+        let here = self.path().display().to_string();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let netns = self.netns().display().to_string();
+        let mounts = mounts.lines().filter(|line| line.contains(&here) && !line.contains(&netns));
+        let sandboxes = std::fs::read_dir(self.root().join("sandboxes")).into_iter().flatten();
+        let sandboxes = sandboxes.flatten().map(|entry| entry.path().display().to_string());
+        let links = self.command("ip").args(["-br", "link"]).output().expect("ip is installed");
+        let links = String::from_utf8_lossy(&links.stdout).into_owned();
+        let links = links.lines().filter(|line| !line.starts_with("lo ")).map(str::to_owned);
+        let processes = processes().filter(|(_, args)| args.contains(&here));
+        mounts
+            .map(|line| format!("mount {line}"))
+            .chain(sandboxes.map(|path| format!("directory {path}")))
+            .chain(links.map(|line| format!("link {line}")))
+            .chain(processes.map(|(pid, args)| format!("process {pid} {args}")))
+            .collect()
+    }
+
+    /// Fails where something was left.
+    ///
+    /// # Panics
+    /// Naming all of it.
+    pub fn assert_clean(&self) {
+        let left = self.leftovers();
+        assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // The namespace ends with its last process and this mount.
+        let _ = umount2(&self.netns(), MntFlags::MNT_DETACH);
+    }
+}
+
+/// Every process with its arguments.
+pub(crate) fn processes() -> impl Iterator<Item = (i32, String)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let args = std::fs::read(entry.path().join("cmdline")).ok()?;
+        Some((pid, String::from_utf8_lossy(&args).replace('\0', " ")))
+    })
+}

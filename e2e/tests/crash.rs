@@ -1,0 +1,178 @@
+//! What a guest notices when a part of us is killed: nothing, or a clean end.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddrV4, TcpStream};
+use std::time::Duration;
+
+use e2e::{BOOT, Lab, Vm, eventually, images, repository};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const MOMENT: Duration = Duration::from_secs(20);
+
+/// The port on which the mini guest echoes.
+const ECHO: u16 = 7;
+
+fn example() -> std::path::PathBuf {
+    repository().join("examples/vm.yaml")
+}
+
+fn kill_nine(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("the process is there");
+}
+
+/// Sends a number and waits for it to come back.
+fn echoes(stream: &mut TcpStream, number: u32) {
+    let line = format!("{number:08}\n");
+    stream.write_all(line.as_bytes()).expect("the connection is up");
+    let mut back = [0; 9];
+    stream.read_exact(&mut back).expect("the guest answers");
+    assert_eq!(back, line.as_bytes());
+}
+
+#[test]
+fn a_connection_outlives_twenty_workers() {
+    let _ = images();
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    // Twice while the domain is made and the guest boots: whatever was half done is done again.
+    let mut worker = vm.worker_other_than(0);
+    for pause in [40, 300] {
+        std::thread::sleep(Duration::from_millis(pause));
+        kill_nine(worker);
+        worker = vm.worker_other_than(worker);
+    }
+    vm.wait_for("guest-ready", BOOT);
+    let address = vm.address();
+    let qemu = vm.processes().qemu;
+    let to = SocketAddrV4::new(address, ECHO);
+    let mut stream = eventually("the guest's echo service", BOOT, || {
+        lab.connect(to, Duration::from_secs(1)).ok()
+    });
+    stream.set_read_timeout(Some(MOMENT)).expect("a timeout can be set");
+    echoes(&mut stream, 0);
+    for round in 1..=18 {
+        // At a moment that differs each time: of a start, of a renewal, of idle times.
+        std::thread::sleep(Duration::from_millis(u64::from(round) * 37 % 400));
+        kill_nine(worker);
+        echoes(&mut stream, round);
+        worker = vm.worker_other_than(worker);
+        if round % 6 == 0 {
+            // The lease is renewed while nobody, or somebody new, is there to answer.
+            let before = vm.processes();
+            let renew = vm.console();
+            drop(renew);
+            assert_eq!(before.qemu, qemu);
+        }
+    }
+    let status = eventually("a status from the last worker", MOMENT, || {
+        let status = vm.status();
+        (status["phase"] == "Running").then_some(status)
+    });
+    assert_eq!(status["workerStarts"], 21, "{status}");
+    assert_eq!(vm.address(), address);
+    assert_eq!(vm.processes().qemu, qemu);
+    echoes(&mut stream, 999);
+    drop(stream);
+    vm.shut_down();
+    lab.assert_clean();
+}
+
+#[test]
+fn a_renewal_is_answered_by_a_new_worker() {
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    vm.wait_for("guest-ready", BOOT);
+    let worker = vm.processes().worker;
+    kill_nine(worker);
+    vm.worker_other_than(worker);
+    let mut console = vm.console();
+    // udhcpc renews on SIGUSR1.
+    console.run("kill -USR1 $(pidof udhcpc)", MOMENT);
+    vm.wait_for_next("lease-granted", MOMENT);
+    drop(console);
+    vm.shut_down();
+}
+
+#[test]
+fn nobody_in_the_sandbox_holds_a_capability() {
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    vm.wait_for("guest-running", BOOT);
+    let processes = vm.processes();
+    for (name, pid) in
+        [("init", processes.init), ("worker", processes.worker), ("qemu", processes.qemu)]
+    {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let field = |key: &str| {
+            let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+            line[key.len()..].trim().to_owned()
+        };
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            assert_eq!(field(set), "0000000000000000", "{name} {set}");
+        }
+        assert_eq!(field("Uid:"), "107\t107\t107\t107", "{name}");
+        assert_eq!(field("Gid:"), "107\t107\t107\t107", "{name}");
+        assert_eq!(field("NoNewPrivs:"), "1", "{name}");
+    }
+    vm.shut_down();
+    lab.assert_clean();
+}
+
+#[test]
+fn the_end_of_init_is_the_end_of_the_vm_and_nothing_is_left() {
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    vm.wait_for("guest-running", BOOT);
+    let processes = vm.processes();
+    kill_nine(processes.init);
+    let (status, _) = vm.wait();
+    assert!(!status.success());
+    for pid in [processes.sandbox, processes.worker, processes.qemu] {
+        eventually("the end of every process", MOMENT, || {
+            (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+        });
+    }
+    lab.assert_clean();
+}
+
+#[test]
+fn a_crash_of_qemu_is_told_with_the_end_of_its_log() {
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    vm.wait_for("guest-running", BOOT);
+    kill_nine(vm.processes().qemu);
+    let failed = vm.wait_for("failed", MOMENT);
+    assert!(failed.message.starts_with("QEMU ended unexpectedly"), "{}", failed.message);
+    let (status, stderr) = vm.wait();
+    assert!(!status.success());
+    assert!(stderr.contains("QEMU ended unexpectedly"), "{stderr}");
+    lab.assert_clean();
+}
+
+#[test]
+fn a_killed_run_leaves_a_vm_that_shuts_down_and_cleans_up() {
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    vm.wait_for("guest-ready", BOOT);
+    vm.signal(Signal::SIGKILL);
+    let _ = vm.wait();
+    eventually("nothing is left", BOOT, || lab.leftovers().is_empty().then_some(()));
+}
+
+#[test]
+fn what_killed_processes_left_is_removed_by_the_next_run() {
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    vm.wait_for("guest-running", BOOT);
+    let sandbox = vm.processes().sandbox;
+    vm.signal(Signal::SIGSTOP);
+    kill_nine(sandbox);
+    vm.signal(Signal::SIGKILL);
+    let _ = vm.wait();
+    assert!(!lab.leftovers().is_empty(), "both makers were killed, so nobody cleaned up");
+    let mut again = Vm::run(&lab, "hello", &example(), &[]);
+    again.wait_for("guest-running", BOOT);
+    again.shut_down();
+    lab.assert_clean();
+}
