@@ -1,0 +1,557 @@
+//! A pod's network made by real CNI plugins, and a guest behind its tap, each of them one value
+//! that cleans up after itself. Needs root; nothing in the host's own namespace is touched.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(unsafe_code, reason = "the kernel attaches to taps by ioctl only")]
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The binary under test.
+pub const NETBIND: &str = env!("CARGO_BIN_EXE_netbind");
+/// Where Debian's containernetworking-plugins are.
+const CNI: &str = "/usr/lib/cni";
+
+/// A network namespace with a name of its own.
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    pub fn new(label: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("netbind-{}-{count}-{label}", std::process::id());
+        success(Command::new("ip").args(["netns", "add", &name]));
+        let namespace = Self { name };
+        namespace.ip("link set lo up");
+        namespace
+    }
+
+    pub fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    /// A command to run inside.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.path().display()))
+            .arg(program);
+        command
+    }
+
+    /// Runs `ip` inside, with blanks between the arguments.
+    pub fn ip(&self, arguments: &str) -> String {
+        success(self.command("ip").args(arguments.split_whitespace()))
+    }
+
+    /// Runs a function on a thread inside.
+    pub fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(File::open(self.path()).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+                run()
+            });
+            inside.join().unwrap()
+        })
+    }
+
+    /// Everything of the namespace's network that is a setting and no counter, as one text.
+    pub fn dump(&self) -> String {
+        let queries: [&[&str]; 6] = [
+            &["ip", "-j", "-d", "link"],
+            &["ip", "-j", "addr"],
+            &["ip", "-j", "-4", "route", "show", "table", "all"],
+            &["ip", "-j", "-6", "route", "show", "table", "all"],
+            &["bridge", "-j", "fdb"],
+            &["nft", "-j", "list", "ruleset"],
+        ];
+        let mut dump = Vec::new();
+        for query in queries {
+            let text = success(self.command(query[0]).args(&query[1..]));
+            let mut value: Value = if text.trim().is_empty() {
+                json!([])
+            } else {
+                serde_json::from_str(&text).unwrap()
+            };
+            settle(&mut value);
+            // The order of rules matters; of all else the kernel's hash tables decide it.
+            if query[0] != "nft" {
+                sort(&mut value);
+            }
+            dump.push(value);
+        }
+        let sysctl = success(
+            self.command("cat")
+                .arg("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+        );
+        dump.push(json!({ "bridge-nf-call-iptables": sysctl.trim() }));
+        serde_json::to_string_pretty(&dump).unwrap()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip")
+            .args(["netns", "delete", &self.name])
+            .status();
+    }
+}
+
+/// Removes what differs between two networks that are the same: numbers given by the kernel, and
+/// what passes.
+fn settle(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(settle),
+        Value::Object(map) => {
+            map.retain(|key, value| {
+                let numbered = [
+                    "ifindex",
+                    "link_index",
+                    "handle",
+                    "metainfo",
+                    "port_id",
+                    "port_no",
+                    "no",
+                ];
+                let passing = key.ends_with("_timer") || key.ends_with("_life_time");
+                // Derived from the bridge's MAC.
+                let derived =
+                    key.contains("designated") || key.ends_with("root_id") || key == "bridge_id";
+                // Of the links' flags only those are settings that a request sets.
+                if key == "flags"
+                    && let Some(flags) = value.as_array_mut()
+                {
+                    flags.retain(|flag| {
+                        !["LOWER_UP", "NO-CARRIER"].contains(&flag.as_str().unwrap_or_default())
+                    });
+                }
+                !(numbered.contains(&key.as_str()) || passing || derived || key == "operstate")
+            });
+            map.values_mut().for_each(settle);
+        }
+        _ => {}
+    }
+}
+
+/// Sorts every list.
+fn sort(value: &mut Value) {
+    match value {
+        Value::Array(values) => {
+            values.iter_mut().for_each(sort);
+            values.sort_by_key(Value::to_string);
+        }
+        Value::Object(map) => map.values_mut().for_each(sort),
+        _ => {}
+    }
+}
+
+/// Panics with the lines in which two dumps differ.
+#[track_caller]
+pub fn assert_same(now: &str, before: &str, what: &str) {
+    if now == before {
+        return;
+    }
+    let only = |one: &str, other: &str| {
+        let other: Vec<_> = other.lines().collect();
+        one.lines()
+            .filter(|line| !other.contains(line))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    panic!(
+        "{what}: differs\nnow:\n{}\nbefore:\n{}",
+        only(now, before),
+        only(before, now)
+    );
+}
+
+/// Runs a command that must succeed; its output.
+pub fn success(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Both outputs of a command.
+pub fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// A process that ends with the value.
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        Self(
+            command
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap_or_else(|error| panic!("{command:?}: {error}")),
+        )
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A pod sandbox on a node of its own, connected by a CNI plugin.
+pub struct Pod {
+    pub node: Namespace,
+    pub namespace: Namespace,
+    pub dir: TempDir,
+    plugin: &'static str,
+    conf: Value,
+    /// The plugin's result.
+    pub result: Value,
+}
+
+impl Pod {
+    /// A pod on the `bridge` plugin, with hairpin mode, the hard case.
+    pub fn on_bridge() -> Self {
+        Self::new(
+            "bridge",
+            json!({ "bridge": "cni0", "isGateway": true, "hairpinMode": true, "mtu": 1400 }),
+        )
+    }
+
+    /// A pod on the `ptp` plugin.
+    pub fn on_ptp() -> Self {
+        Self::new("ptp", json!({ "mtu": 1450 }))
+    }
+
+    fn new(plugin: &'static str, extra: Value) -> Self {
+        let (node, namespace) = (Namespace::new("node"), Namespace::new("pod"));
+        let dir = TempDir::new().unwrap();
+        let mut conf = json!({
+            "cniVersion": "1.0.0",
+            "name": "test",
+            "type": plugin,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": dir.path().join("ipam"),
+                "ranges": [[{ "subnet": "10.88.0.0/24" }]],
+                "routes": [{ "dst": "0.0.0.0/0" }],
+            },
+        });
+        conf.as_object_mut()
+            .unwrap()
+            .append(&mut extra.as_object().unwrap().clone());
+        let mut pod = Self {
+            node,
+            namespace,
+            dir,
+            plugin,
+            conf,
+            result: Value::Null,
+        };
+        pod.result = serde_json::from_str(&pod.cni("ADD").unwrap()).unwrap();
+        // Duplicate address detection would end in the middle of a test otherwise.
+        wait_until("the pod's IPv6 address is settled", || {
+            let addresses = pod.namespace.ip("addr show eth0");
+            addresses.contains("fe80:") && !addresses.contains("tentative")
+        });
+        pod
+    }
+
+    /// Runs the plugin as a container runtime does.
+    pub fn cni(&self, verb: &str) -> Result<String, String> {
+        let mut conf = self.conf.clone();
+        if !self.result.is_null() {
+            conf["prevResult"] = self.result.clone();
+        }
+        let mut child = self
+            .node
+            .command(&format!("{CNI}/{}", self.plugin))
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", "netbind-test")
+            .env("CNI_NETNS", self.namespace.path())
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", CNI)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(conf.to_string().as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() {
+            Ok(text(&output))
+        } else {
+            Err(text(&output))
+        }
+    }
+
+    /// The pod's address, as the plugin gave it.
+    pub fn address(&self) -> &str {
+        self.result["ips"][0]["address"]
+            .as_str()
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap()
+    }
+
+    pub fn gateway(&self) -> &str {
+        self.result["ips"][0]["gateway"].as_str().unwrap()
+    }
+
+    pub fn mac(&self) -> String {
+        let link: Value = serde_json::from_str(&self.namespace.ip("-j link show eth0")).unwrap();
+        link[0]["address"].as_str().unwrap().to_owned()
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state.json")
+    }
+
+    /// The binary, to be run inside the pod.
+    pub fn netbind(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(NETBIND);
+        command
+            .arg("--netns")
+            .arg(self.namespace.path())
+            .args(arguments);
+        if ["plan", "setup", "serve", "teardown"].contains(&arguments[0]) {
+            command.arg("--state").arg(self.state());
+        }
+        if ["plan", "setup"].contains(&arguments[0]) {
+            let resolv_conf = self.dir.path().join("resolv.conf");
+            if !resolv_conf.exists() {
+                std::fs::write(
+                    &resolv_conf,
+                    "nameserver 10.96.0.10\nsearch svc.cluster.local cluster.local.\n",
+                )
+                .unwrap();
+            }
+            command.arg("--resolv-conf").arg(resolv_conf);
+        }
+        command
+    }
+
+    /// Whether an address answers a ping from the node.
+    pub fn node_reaches(&self, address: &str) -> bool {
+        self.node
+            .command("ping")
+            .args(["-c1", "-W2", address])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    }
+}
+
+/// Waits, in small steps because the kernel has no event for it, until something is so.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if is_so() {
+            return;
+        }
+        thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("not within ten seconds: {what}");
+}
+
+/// A namespace that stands where the guest would: its interface carries every frame to and from
+/// the pod's tap, as QEMU would.
+pub struct Guest {
+    pub namespace: Namespace,
+    stop: Option<OwnedFd>,
+    pump: Option<JoinHandle<()>>,
+}
+
+/// The guest's interface.
+pub const GUEST_LINK: &str = "ens3";
+
+impl Guest {
+    /// A guest with this MAC behind the pod's tap.
+    pub fn behind(pod: &Pod, tap: &str, mac: &str) -> Self {
+        let namespace = Namespace::new("guest");
+        let inside = namespace.within(|| attach(GUEST_LINK));
+        let outside = pod.namespace.within(|| attach(tap));
+        namespace.ip(&format!("link set {GUEST_LINK} address {mac} up"));
+        let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let pump = thread::spawn(move || pump(inside, outside, stopped));
+        Self {
+            namespace,
+            stop: Some(stop),
+            pump: Some(pump),
+        }
+    }
+
+    pub fn reaches(&self, address: &str) -> bool {
+        self.namespace
+            .command("ping")
+            .args(["-c1", "-W2", address])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    }
+
+    /// Runs udhcpc until it holds a lease; what it was told.
+    pub fn udhcpc(&self, dir: &Path) -> String {
+        let (script, told) = dhcp_script(dir, "udhcpc");
+        let mut command = self.namespace.command("udhcpc");
+        command
+            .args([
+                "-i", GUEST_LINK, "-n", "-q", "-f", "-t", "5", "-T", "1", "-s",
+            ])
+            .arg(script);
+        success(command.args(["-O", "121", "-O", "119", "-O", "mtu"]));
+        std::fs::read_to_string(told).unwrap()
+    }
+
+    /// Starts udhcpc, to hold its lease until the value ends.
+    pub fn hold_lease(&self, dir: &Path) -> Process {
+        let (script, _) = dhcp_script(dir, "udhcpc");
+        let mut command = self.namespace.command("udhcpc");
+        Process::start(
+            command
+                .args(["-i", GUEST_LINK, "-f", "-s"])
+                .arg(script)
+                .stdout(Stdio::null()),
+        )
+    }
+
+    /// Runs ISC's dhclient until it holds a lease; what it was told.
+    pub fn dhclient(&self, dir: &Path) -> String {
+        let (script, told) = dhcp_script(dir, "dhclient");
+        let conf = dir.join("dhclient.conf");
+        std::fs::write(
+            &conf,
+            "option classless code 121 = array of unsigned integer 8;\n\
+             request subnet-mask, routers, domain-name-servers, domain-name, domain-search, \
+             host-name, interface-mtu, ntp-servers, classless;\n",
+        )
+        .unwrap();
+        let mut command = self.namespace.command("dhclient");
+        command
+            .args(["-4", "-1", "-d", "-sf"])
+            .arg(script)
+            .arg("-cf")
+            .arg(conf);
+        command
+            .arg("-lf")
+            .arg(dir.join("leases"))
+            .arg("-pf")
+            .arg(dir.join("pid"))
+            .arg(GUEST_LINK);
+        let _client = Process::start(command.stdout(Stdio::null()));
+        wait_until("dhclient holds a lease", || told.exists());
+        std::fs::read_to_string(told).unwrap()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(pump) = self.pump.take() {
+            let _ = pump.join();
+        }
+    }
+}
+
+/// A client's script that takes the lease as a distribution's would, and writes down what it was
+/// told: never the host's resolv.conf.
+fn dhcp_script(dir: &Path, client: &str) -> (PathBuf, PathBuf) {
+    use std::os::unix::fs::PermissionsExt;
+    let (script, told) = (
+        dir.join(format!("{client}.sh")),
+        dir.join(format!("{client}.env")),
+    );
+    let body = match client {
+        "udhcpc" => {
+            r#"[ "$1" = bound ] || [ "$1" = renew ] || exit 0
+ip address replace "$ip/$mask" dev "$interface"
+[ -z "$mtu" ] || ip link set "$interface" mtu "$mtu"
+if [ -n "$staticroutes" ]; then
+    set -- $staticroutes
+    while [ $# -ge 2 ]; do
+        if [ "$2" = 0.0.0.0 ]; then ip route replace "$1" dev "$interface"; else ip route replace "$1" via "$2" dev "$interface"; fi
+        shift 2
+    done
+elif [ -n "$router" ]; then
+    ip route replace default via "$router"
+fi"#
+        }
+        _ => r#"[ "$reason" = BOUND ] || exit 0"#,
+    };
+    let text = format!(
+        "#!/bin/sh\n{body}\nenv > {0}.new && mv {0}.new {0}\n",
+        told.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    (script, told)
+}
+
+nix::ioctl_write_ptr_bad!(tun_set_iff, libc::TUNSETIFF, libc::ifreq);
+
+/// Attaches to a tap in the calling thread's namespace, as QEMU does.
+fn attach(name: &str) -> File {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")
+        .unwrap();
+    // SAFETY: ifreq is plain data; the request lives through the call.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name[..15].iter_mut().zip(name.bytes()) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as i16;
+        tun_set_iff(file.as_raw_fd(), &request).unwrap();
+    }
+    file
+}
+
+fn pump(mut inside: File, mut outside: File, stopped: OwnedFd) {
+    let mut frame = vec![0; 65536];
+    loop {
+        let mut fds = [
+            PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
+            PollFd::new(inside.as_fd(), PollFlags::POLLIN),
+            PollFd::new(outside.as_fd(), PollFlags::POLLIN),
+        ];
+        poll(&mut fds, PollTimeout::NONE).unwrap();
+        let [stop, from_inside, from_outside] = fds.map(|fd| fd.any() == Some(true));
+        if stop {
+            return;
+        }
+        // A link that is down loses frames, as a cable would.
+        if from_inside && let Ok(length) = inside.read(&mut frame) {
+            let _ = outside.write(&frame[..length]);
+        }
+        if from_outside && let Ok(length) = outside.read(&mut frame) {
+            let _ = inside.write(&frame[..length]);
+        }
+    }
+}
