@@ -428,20 +428,16 @@ impl Guest {
         std::fs::read_to_string(told).unwrap()
     }
 
-    /// Starts udhcpc, to hold its lease until the value ends.
-    pub fn hold_lease(&self, dir: &Path) -> Process {
-        let (script, _) = dhcp_script(dir, "udhcpc");
-        let mut command = self.namespace.command("udhcpc");
-        Process::start(
-            command
-                .args(["-i", GUEST_LINK, "-f", "-s"])
-                .arg(script)
-                .stdout(Stdio::null()),
-        )
-    }
-
     /// Runs ISC's dhclient until it holds a lease; what it was told.
     pub fn dhclient(&self, dir: &Path) -> String {
+        let (_client, told) = self.hold_lease(dir);
+        wait_until("dhclient holds a lease", || told.exists());
+        std::fs::read_to_string(told).unwrap()
+    }
+
+    /// Starts ISC's dhclient, which renews its lease until the value ends, and where it writes
+    /// what it was told.
+    pub fn hold_lease(&self, dir: &Path) -> (Process, PathBuf) {
         let (script, told) = dhcp_script(dir, "dhclient");
         let conf = dir.join("dhclient.conf");
         std::fs::write(
@@ -453,7 +449,7 @@ impl Guest {
         .unwrap();
         let mut command = self.namespace.command("dhclient");
         command
-            .args(["-4", "-1", "-d", "-sf"])
+            .args(["-4", "-d", "-sf"])
             .arg(script)
             .arg("-cf")
             .arg(conf);
@@ -463,9 +459,7 @@ impl Guest {
             .arg("-pf")
             .arg(dir.join("pid"))
             .arg(GUEST_LINK);
-        let _client = Process::start(command.stdout(Stdio::null()));
-        wait_until("dhclient holds a lease", || told.exists());
-        std::fs::read_to_string(told).unwrap()
+        (Process::start(command.stdout(Stdio::null())), told)
     }
 }
 
@@ -501,7 +495,11 @@ elif [ -n "$router" ]; then
     ip route replace default via "$router"
 fi"#
         }
-        _ => r#"[ "$reason" = BOUND ] || exit 0"#,
+        _ => {
+            r#"[ -n "$new_ip_address" ] || exit 0
+ip address replace "$new_ip_address/$new_subnet_mask" dev "$interface"
+ip route replace default via "$new_routers""#
+        }
     };
     let text = format!(
         "#!/bin/sh\n{body}\nenv > {0}.new && mv {0}.new {0}\n",
