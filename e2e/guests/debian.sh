@@ -6,7 +6,7 @@ debian_packages=(
     # networkd asks hostnamed to take the hostname from a lease, and polkit says that it may.
     polkitd
     cloud-init qemu-guest-agent openssh-server
-    iproute2 iputils-ping netcat-openbsd ca-certificates procps kmod
+    e2fsprogs iproute2 iputils-ping netcat-openbsd ca-certificates procps kmod
 )
 
 # Where the file system with this UUID is, is what the boot loader tells the initrd.
@@ -20,7 +20,7 @@ build_debian() {
     kernel=$(kernel_of "$debian_kernel")
     packages=$(versions "$kernel" busybox-static shim-signed grub-efi-amd64-signed)
     key=$(key "$packages"$'\n'"$(versions "${debian_packages[@]}")" \
-        build lib.sh debian.sh images.sh oci.py $(cd "$here" && find debian -type f | sort))
+        build lib.sh debian.sh images.sh oci.py debian)
     if current debian "$key" && has_images debian; then
         say "debian is up to date"
         return
@@ -98,6 +98,7 @@ debian_tree() {
 # The Debian lines of this machine's apt sources, whatever mirror they name.
 debian_sources() {
     local lines
+    # shellcheck disable=SC2016 # apt-get fills these in.
     lines=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
         'Created-By: Packages' 'Origin: Debian' | grep -E ' bookworm(-security|-updates)? main$' | sort -u)
     [[ $lines == *' bookworm main'* ]] || die "apt has no Debian 12 main in its sources"

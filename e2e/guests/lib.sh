@@ -60,11 +60,14 @@ unpack() {
     dpkg-deb -x "$deb" "$1"
 }
 
-# key TEXT FILE...: what a guest is made from, as one hash.
+# key TEXT PATH...: what a guest is made from, as one hash; of a directory, all files count.
 key() {
     local text=$1
     shift
-    { printf '%s\n' "$text"; (cd "$here" && sha256sum "$@"); } | sha256sum | cut -d' ' -f1
+    {
+        printf '%s\n' "$text"
+        (cd "$here" && find "$@" -type f -print0 | sort -z | xargs -0 sha256sum)
+    } | sha256sum | cut -d' ' -f1
 }
 
 # current NAME KEY: whether out/NAME is there and made from just that.

@@ -25,12 +25,14 @@ build_mini() {
 }
 
 build_mini_flavour() {
-    local name=$1 meta=$2 images kernel packages key dir=$tmp/$1 started=$SECONDS
-    [[ $name == mini ]] && images='mini mini-kernel' || images=$name
+    local name=$1 meta=$2 images=("$1") kernel packages key dir=$tmp/$1 started=$SECONDS
+    if [[ $name == mini ]]; then
+        images+=(mini-kernel)
+    fi
     kernel=$(kernel_of "$meta")
     packages=$(versions "$kernel" busybox-static shim-signed grub-efi-amd64-signed)
-    key=$(key "$packages" build lib.sh mini.sh images.sh oci.py $(cd "$here" && find mini -type f | sort))
-    if current "$name" "$key" && has_images $images; then
+    key=$(key "$packages" build lib.sh mini.sh images.sh oci.py mini)
+    if current "$name" "$key" && has_images "${images[@]}"; then
         say "$name is up to date"
         return
     fi
