@@ -18,17 +18,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The binary under test.
-pub const NETBIND: &str = env!("CARGO_BIN_EXE_netbind");
+pub(crate) const NETBIND: &str = env!("CARGO_BIN_EXE_netbind");
 /// Where Debian's containernetworking-plugins are.
 const CNI: &str = "/usr/lib/cni";
 
 /// A network namespace with a name of its own.
-pub struct Namespace {
+pub(crate) struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    pub fn new(label: &str) -> Self {
+    pub(crate) fn new(label: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("netbind-{}-{count}-{label}", std::process::id());
@@ -38,12 +38,12 @@ impl Namespace {
         namespace
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)
     }
 
     /// A command to run inside.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net={}", self.path().display()))
@@ -52,12 +52,12 @@ impl Namespace {
     }
 
     /// Runs `ip` inside, with blanks between the arguments.
-    pub fn ip(&self, arguments: &str) -> String {
+    pub(crate) fn ip(&self, arguments: &str) -> String {
         success(self.command("ip").args(arguments.split_whitespace()))
     }
 
     /// Runs a function on a thread inside.
-    pub fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
                 setns(File::open(self.path()).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
@@ -68,7 +68,7 @@ impl Namespace {
     }
 
     /// Everything of the namespace's network that is a setting and no counter, as one text.
-    pub fn dump(&self) -> String {
+    pub(crate) fn dump(&self) -> String {
         let queries: [&[&str]; 6] = [
             &["ip", "-j", "-d", "link"],
             &["ip", "-j", "addr"],
@@ -159,7 +159,7 @@ fn sort(value: &mut Value) {
 
 /// Panics with the lines in which two dumps differ.
 #[track_caller]
-pub fn assert_same(now: &str, before: &str, what: &str) {
+pub(crate) fn assert_same(now: &str, before: &str, what: &str) {
     if now == before {
         return;
     }
@@ -178,7 +178,7 @@ pub fn assert_same(now: &str, before: &str, what: &str) {
 }
 
 /// Runs a command that must succeed; its output.
-pub fn success(command: &mut Command) -> String {
+pub(crate) fn success(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -187,7 +187,7 @@ pub fn success(command: &mut Command) -> String {
 }
 
 /// Both outputs of a command.
-pub fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -196,10 +196,10 @@ pub fn text(output: &Output) -> String {
 }
 
 /// A process that ends with the value.
-pub struct Process(pub Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self(
             command
                 .stderr(Stdio::null())
@@ -217,19 +217,19 @@ impl Drop for Process {
 }
 
 /// A pod sandbox on a node of its own, connected by a CNI plugin.
-pub struct Pod {
-    pub node: Namespace,
-    pub namespace: Namespace,
-    pub dir: TempDir,
+pub(crate) struct Pod {
+    pub(crate) node: Namespace,
+    pub(crate) namespace: Namespace,
+    pub(crate) dir: TempDir,
     plugin: &'static str,
     conf: Value,
     /// The plugin's result.
-    pub result: Value,
+    pub(crate) result: Value,
 }
 
 impl Pod {
     /// A pod on the `bridge` plugin, with hairpin mode, the hard case.
-    pub fn on_bridge() -> Self {
+    pub(crate) fn on_bridge() -> Self {
         Self::new(
             "bridge",
             json!({ "bridge": "cni0", "isGateway": true, "hairpinMode": true, "mtu": 1400 }),
@@ -237,7 +237,7 @@ impl Pod {
     }
 
     /// A pod on the `ptp` plugin.
-    pub fn on_ptp() -> Self {
+    pub(crate) fn on_ptp() -> Self {
         Self::new("ptp", json!({ "mtu": 1450 }))
     }
 
@@ -276,7 +276,7 @@ impl Pod {
     }
 
     /// Runs the plugin as a container runtime does.
-    pub fn cni(&self, verb: &str) -> Result<String, String> {
+    pub(crate) fn cni(&self, verb: &str) -> Result<String, String> {
         let mut conf = self.conf.clone();
         if !self.result.is_null() {
             conf["prevResult"] = self.result.clone();
@@ -309,7 +309,7 @@ impl Pod {
     }
 
     /// The pod's address, as the plugin gave it.
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.result["ips"][0]["address"]
             .as_str()
             .unwrap()
@@ -318,21 +318,21 @@ impl Pod {
             .unwrap()
     }
 
-    pub fn gateway(&self) -> &str {
+    pub(crate) fn gateway(&self) -> &str {
         self.result["ips"][0]["gateway"].as_str().unwrap()
     }
 
-    pub fn mac(&self) -> String {
+    pub(crate) fn mac(&self) -> String {
         let link: Value = serde_json::from_str(&self.namespace.ip("-j link show eth0")).unwrap();
         link[0]["address"].as_str().unwrap().to_owned()
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.dir.path().join("state.json")
     }
 
     /// The binary, to be run inside the pod.
-    pub fn netbind(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn netbind(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(NETBIND);
         command
             .arg("--netns")
@@ -356,7 +356,7 @@ impl Pod {
     }
 
     /// Whether an address answers a ping from the node.
-    pub fn node_reaches(&self, address: &str) -> bool {
+    pub(crate) fn node_reaches(&self, address: &str) -> bool {
         self.node
             .command("ping")
             .args(["-c1", "-W2", address])
@@ -368,7 +368,7 @@ impl Pod {
 }
 
 /// Waits, in small steps because the kernel has no event for it, until something is so.
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..500 {
         if is_so() {
             return;
@@ -380,18 +380,18 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// A namespace that stands where the guest would: its interface carries every frame to and from
 /// the pod's tap, as QEMU would.
-pub struct Guest {
-    pub namespace: Namespace,
+pub(crate) struct Guest {
+    pub(crate) namespace: Namespace,
     stop: Option<OwnedFd>,
     pump: Option<JoinHandle<()>>,
 }
 
 /// The guest's interface.
-pub const GUEST_LINK: &str = "ens3";
+pub(crate) const GUEST_LINK: &str = "ens3";
 
 impl Guest {
     /// A guest with this MAC behind the pod's tap.
-    pub fn behind(pod: &Pod, tap: &str, mac: &str) -> Self {
+    pub(crate) fn behind(pod: &Pod, tap: &str, mac: &str) -> Self {
         let namespace = Namespace::new("guest");
         let inside = namespace.within(|| attach(GUEST_LINK));
         let outside = pod.namespace.within(|| attach(tap));
@@ -405,7 +405,7 @@ impl Guest {
         }
     }
 
-    pub fn reaches(&self, address: &str) -> bool {
+    pub(crate) fn reaches(&self, address: &str) -> bool {
         self.namespace
             .command("ping")
             .args(["-c1", "-W2", address])
@@ -416,7 +416,7 @@ impl Guest {
     }
 
     /// Runs udhcpc until it holds a lease; what it was told.
-    pub fn udhcpc(&self, dir: &Path) -> String {
+    pub(crate) fn udhcpc(&self, dir: &Path) -> String {
         let (script, told) = dhcp_script(dir, "udhcpc");
         let mut command = self.namespace.command("udhcpc");
         command
@@ -429,7 +429,7 @@ impl Guest {
     }
 
     /// Runs ISC's dhclient until it holds a lease; what it was told.
-    pub fn dhclient(&self, dir: &Path) -> String {
+    pub(crate) fn dhclient(&self, dir: &Path) -> String {
         let (_client, told) = self.hold_lease(dir);
         wait_until("dhclient holds a lease", || told.exists());
         std::fs::read_to_string(told).unwrap()
@@ -437,7 +437,7 @@ impl Guest {
 
     /// Starts ISC's dhclient, which renews its lease until the value ends, and where it writes
     /// what it was told.
-    pub fn hold_lease(&self, dir: &Path) -> (Process, PathBuf) {
+    pub(crate) fn hold_lease(&self, dir: &Path) -> (Process, PathBuf) {
         let (script, told) = dhcp_script(dir, "dhclient");
         let conf = dir.join("dhclient.conf");
         std::fs::write(

@@ -1,0 +1,212 @@
+//! `netbind` killed after every single one of its changes to the kernel or the disk.
+//!
+//! The process runs under ptrace and stops at the exit of each system call that can change
+//! something; at the n-th it is killed. For every n, running it again must end with the same network
+//! as if nothing had happened, and teardown must leave the pod as it was found.
+
+#![allow(
+    unsafe_code,
+    reason = "a process asks to be traced between fork and exec"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{Pod, assert_same, success};
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How a traced process ended.
+enum Ended {
+    /// Killed after this system call.
+    Killed(i64),
+    /// By itself, before it made that many changes.
+    Finished,
+}
+
+/// Runs a command and kills it when its n-th change is made.
+fn kill_after(changes: usize, command: &mut Command) -> Ended {
+    command.stdout(Stdio::null());
+    // SAFETY: the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
+    let child = command.spawn().unwrap();
+    let pid = Pid::from_raw(child.id().cast_signed());
+    assert!(
+        matches!(
+            waitpid(pid, None),
+            Ok(WaitStatus::Stopped(_, Signal::SIGTRAP))
+        ),
+        "exec"
+    );
+    ptrace::setoptions(
+        pid,
+        ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL,
+    )
+    .unwrap();
+
+    let mut made = 0;
+    let mut entered = None;
+    let mut signal = None;
+    loop {
+        ptrace::syscall(pid, signal.take()).unwrap();
+        match waitpid(pid, None).unwrap() {
+            WaitStatus::PtraceSyscall(_) => {
+                let info = ptrace::syscall_info(pid).unwrap();
+                if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
+                    // SAFETY: `op` says that this is the member in use.
+                    let entry = unsafe { info.u.entry };
+                    entered =
+                        changes_something(entry.nr as i64, &entry.args).then_some(entry.nr as i64);
+                } else if let Some(call) = entered.take() {
+                    made += 1;
+                    if made == changes {
+                        nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+                        waitpid(pid, None).unwrap();
+                        return Ended::Killed(call);
+                    }
+                }
+            }
+            WaitStatus::Stopped(_, other) => signal = Some(other),
+            WaitStatus::Exited(_, status) => {
+                assert_eq!(status, 0);
+                return Ended::Finished;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Whether a system call can change the network or a file. Reading netlink requests count as well:
+/// they look the same from here, and a kill there must be harmless too.
+fn changes_something(call: i64, arguments: &[u64; 6]) -> bool {
+    match call {
+        libc::SYS_openat => arguments[2] & libc::O_CREAT as u64 != 0,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_rename | libc::SYS_unlink => true,
+        libc::SYS_sendto
+        | libc::SYS_sendmsg
+        | libc::SYS_ioctl
+        | libc::SYS_write
+        | libc::SYS_fsync
+        | libc::SYS_renameat
+        | libc::SYS_renameat2
+        | libc::SYS_unlinkat => true,
+        _ => false,
+    }
+}
+
+/// The pod's network, with the randomly chosen MACs by name.
+fn bound(pod: &Pod) -> String {
+    let state: Value = serde_json::from_slice(&std::fs::read(pod.state()).unwrap()).unwrap();
+    let mut dump = pod.namespace.dump();
+    for device in ["bridge", "tap"] {
+        dump = dump.replace(
+            state["macs"][device].as_str().unwrap(),
+            &format!("the {device}'s MAC"),
+        );
+    }
+    let mut lines: Vec<_> = dump.lines().collect();
+    // Lists were sorted with the MACs in them.
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+fn files(dir: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+/// Counts the kinds of calls after which a kill was tried, so that a test that kills nowhere fails.
+fn expect_calls(seen: &BTreeSet<i64>) {
+    for call in [libc::SYS_sendto, libc::SYS_write] {
+        assert!(
+            seen.contains(&call),
+            "never killed after system call {call}: {seen:?}"
+        );
+    }
+}
+
+#[test]
+fn setup_killed_after_any_change_and_run_again_ends_with_the_same_network() {
+    let pod = Pod::on_bridge();
+    let (before, files_before) = (pod.namespace.dump(), files(pod.dir.path()));
+    success(&mut pod.netbind(&["setup"]));
+    let whole = bound(&pod);
+    success(&mut pod.netbind(&["teardown"]));
+    let files_before = &files_before | &files(pod.dir.path());
+
+    let mut seen = BTreeSet::new();
+    for n in 1.. {
+        match kill_after(n, &mut pod.netbind(&["setup"])) {
+            Ended::Finished => break,
+            Ended::Killed(call) => seen.insert(call),
+        };
+        let what = format!("killed after change {n}, set up again");
+        success(&mut pod.netbind(&["setup"]));
+        assert_same(&bound(&pod), &whole, &what);
+        success(&mut pod.netbind(&["teardown"]));
+        assert_same(&pod.namespace.dump(), &before, &what);
+        assert_eq!(files(pod.dir.path()), files_before, "{what}");
+    }
+    expect_calls(&seen);
+    assert!(seen.contains(&libc::SYS_ioctl));
+    pod.cni("CHECK").unwrap();
+    pod.cni("DEL").unwrap();
+}
+
+#[test]
+fn teardown_restores_the_pod_after_setup_was_killed_anywhere() {
+    let pod = Pod::on_ptp();
+    let before = pod.namespace.dump();
+    for n in 1.. {
+        let ended = kill_after(n, &mut pod.netbind(&["setup"]));
+        success(&mut pod.netbind(&["teardown"]));
+        assert_same(
+            &pod.namespace.dump(),
+            &before,
+            &format!("killed after change {n}, torn down"),
+        );
+        assert!(
+            pod.node_reaches(pod.address()),
+            "killed after change {n}: the pod answers"
+        );
+        if let Ended::Finished = ended {
+            break;
+        }
+    }
+    pod.cni("CHECK").unwrap();
+    pod.cni("DEL").unwrap();
+}
+
+#[test]
+fn teardown_killed_after_any_change_and_run_again_restores_the_pod() {
+    let pod = Pod::on_bridge();
+    let before = pod.namespace.dump();
+    let mut seen = BTreeSet::new();
+    for n in 1.. {
+        success(&mut pod.netbind(&["setup"]));
+        let ended = kill_after(n, &mut pod.netbind(&["teardown"]));
+        success(&mut pod.netbind(&["teardown"]));
+        assert_same(
+            &pod.namespace.dump(),
+            &before,
+            &format!("killed after change {n}"),
+        );
+        match ended {
+            Ended::Finished => break,
+            Ended::Killed(call) => seen.insert(call),
+        };
+    }
+    expect_calls(&seen);
+    pod.cni("CHECK").unwrap();
+    pod.cni("DEL").unwrap();
+}
