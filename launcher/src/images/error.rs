@@ -35,22 +35,14 @@ pub enum ImageError {
         known: Vec<String>,
     },
     /// The pull failed.
-    #[error("cannot pull image {image}: {reason}; or give it by --images DIR")]
+    #[error("cannot pull image {image}: {reason} (no such image {})", among(.known))]
     Pull {
         /// The image's name.
         image: String,
         /// The puller's own words.
         reason: String,
-    },
-    /// The program that pulls could not be run.
-    #[error("cannot run {} to pull image {image}; install it beside virt-launcher", .program.display())]
-    Puller {
-        /// The program.
-        program: PathBuf,
-        /// The image's name.
-        image: String,
-        /// Why not.
-        source: io::Error,
+        /// The names that `--images` and the cache have instead.
+        known: Vec<String>,
     },
     /// An image layout or archive could not be read.
     #[error("cannot read {}", .path.display())]
@@ -135,7 +127,7 @@ pub enum ImageError {
         size: u64,
     },
     /// The cache could not be written.
-    #[error("cannot write {} (is there space left? --cache names another directory)", .path.display())]
+    #[error("cannot write {}; see that its directory is writable and has space left", .path.display())]
     Cache {
         /// The file or directory.
         path: PathBuf,
@@ -164,6 +156,6 @@ impl ImageError {
 fn among(known: &[String]) -> String {
     match known {
         [] => "is here".into(),
-        known => format!("among {}", known.join(", ")),
+        known => format!("is here among {}", known.join(", ")),
     }
 }

@@ -153,7 +153,16 @@ impl Store {
         match &self.puller {
             Some(puller) if policy != PullPolicy::Never => {
                 self.progress.pulling(&name);
-                let digest = puller.pull(&name, &layout)?;
+                let digest = match puller.pull(&name, &layout) {
+                    Ok(digest) => digest,
+                    Err(reason) => {
+                        return Err(ImageError::Pull {
+                            image: name,
+                            reason,
+                            known,
+                        });
+                    }
+                };
                 let image = manifest::by_digest(&cached(), digest, &name)?;
                 Ok((cached(), image))
             }

@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use super::digest::Digest;
-use super::error::ImageError;
 
 /// The program `virt-image-pull` and how it is to be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,29 +45,25 @@ enum Answer {
 impl Puller {
     /// Pulls into an OCI image layout; returns the digest of what the name stands for. The
     /// program shows its progress on standard error.
-    pub(super) fn pull(&self, image: &str, layout: &Path) -> Result<Digest, ImageError> {
+    ///
+    /// # Errors
+    /// The program's own words where it fails.
+    pub(super) fn pull(&self, image: &str, layout: &Path) -> Result<Digest, String> {
         let mut arguments: Vec<OsString> = vec!["--json".into(), "--layout".into(), layout.into()];
         for registry in &self.insecure_registries {
             arguments.extend(["--insecure-registry".into(), registry.into()]);
         }
+        let program = self.program.display();
         let mut command = Command::new(&self.program);
         command.args(arguments).arg("--").arg(image);
         command.stdin(Stdio::null()).stderr(Stdio::inherit());
-        let output = command.output().map_err(|source| ImageError::Puller {
-            program: self.program.clone(),
-            image: image.to_owned(),
-            source,
-        })?;
+        let output = command
+            .output()
+            .map_err(|error| format!("cannot run {program}: {error}"))?;
         match serde_json::from_slice(&output.stdout) {
             Ok(Answer::Digest(digest)) if output.status.success() => Ok(digest),
-            Ok(Answer::Error(reason)) => Err(ImageError::Pull {
-                image: image.to_owned(),
-                reason,
-            }),
-            _ => Err(ImageError::Pull {
-                image: image.to_owned(),
-                reason: format!("{} ended with {}", self.program.display(), output.status),
-            }),
+            Ok(Answer::Error(reason)) => Err(reason),
+            _ => Err(format!("{program} ended with {}", output.status)),
         }
     }
 }
