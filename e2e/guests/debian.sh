@@ -12,14 +12,14 @@ debian_packages=(
 # Where the file system with this UUID is, is what the boot loader tells the initrd.
 debian_root=46656272-6f76-4972-8274-64656269616e
 debian_cmdline="root=UUID=$debian_root console=tty0 console=ttyS0 net.ifnames=0 quiet"
-debian_kernel=linux-image-cloud-amd64
+# Outside the file tree: what boots it.
+debian_boot_packages=(linux-image-cloud-amd64 busybox-static shim-signed grub-efi-amd64-signed)
 debian_initrd_modules=(virtio_pci virtio_blk virtio_scsi sd_mod nvme)
 
 build_debian() {
-    local kernel packages key dir=$tmp/debian root=$tmp/debian.root started=$SECONDS
-    kernel=$(kernel_of "$debian_kernel")
-    packages=$(versions "$kernel" busybox-static shim-signed grub-efi-amd64-signed)
-    key=$(key "$packages"$'\n'"$(versions "${debian_packages[@]}")" \
+    local packages key dir=$tmp/debian root=$tmp/debian.root started=$SECONDS
+    packages=$(versions "${debian_boot_packages[@]}" "${debian_packages[@]}")
+    key=$(key "$packages" \
         build lib.sh debian.sh images.sh oci.py debian)
     if current debian "$key" && has_images debian; then
         say "debian is up to date"
@@ -28,10 +28,8 @@ build_debian() {
     ((EUID == 0)) || die "building the debian guest installs packages in a directory: run it as root"
 
     say "building debian; this takes a minute or two"
-    local package version
-    while read -r package version; do
-        unpack "$tmp/boot.root" "$package" "$version"
-    done <<<"$packages"
+    packages=$(versions "${debian_boot_packages[@]}")
+    unpack_all "$tmp/boot.root" "$packages"
     mkdir "$dir"
     initrd "$tmp/boot.root" "$here/debian/initrd" "$dir/initrd" "${debian_initrd_modules[@]}"
     boot_partition "$tmp/boot.img" 44 "$tmp/boot.root"/boot/vmlinuz-* "$dir/initrd" "$debian_cmdline" "$tmp/boot.root"

@@ -46,18 +46,20 @@ download() {
     (cd "$tmp/deb" && apt-get -qq -o APT::Sandbox::User=root download "$1" >&2)
 }
 
-# kernel_of META: the package with the kernel that a meta package stands for.
-kernel_of() {
-    versions "$1" >/dev/null
-    apt-cache depends "$1" | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }'
-}
-
-# unpack DIR PACKAGE VERSION
-unpack() {
-    local deb
-    deb=$(fetch "$2" "$3")
-    mkdir -p "$1"
-    dpkg-deb -x "$deb" "$1"
+# unpack_all DIR VERSIONS: the packages in what versions printed, each unpacked in DIR. In the
+# place of a meta package for a kernel, that kernel.
+unpack_all() {
+    local dir=$1 package version kernel deb
+    mkdir -p "$dir"
+    while read -r package version; do
+        if [[ $package == linux-image-* ]]; then
+            kernel=$(apt-cache depends "$package" |
+                awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }')
+            read -r package version < <(versions "$kernel")
+        fi
+        deb=$(fetch "$package" "$version")
+        dpkg-deb -x "$deb" "$dir"
+    done <<<"$2"
 }
 
 # key TEXT PATH...: what a guest is made from, as one hash; of a directory, all files count.

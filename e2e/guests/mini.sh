@@ -25,22 +25,18 @@ build_mini() {
 }
 
 build_mini_flavour() {
-    local name=$1 meta=$2 images=("$1") kernel packages key dir=$tmp/$1 started=$SECONDS
+    local name=$1 meta=$2 images=("$1") packages key dir=$tmp/$1 started=$SECONDS
     if [[ $name == mini ]]; then
         images+=(mini-kernel)
     fi
-    kernel=$(kernel_of "$meta")
-    packages=$(versions "$kernel" busybox-static shim-signed grub-efi-amd64-signed)
+    packages=$(versions "$meta" busybox-static shim-signed grub-efi-amd64-signed)
     key=$(key "$packages" build lib.sh mini.sh images.sh oci.py mini)
     if current "$name" "$key" && has_images "${images[@]}"; then
         say "$name is up to date"
         return
     fi
 
-    local package version
-    while read -r package version; do
-        unpack "$tmp/$name.root" "$package" "$version"
-    done <<<"$packages"
+    unpack_all "$tmp/$name.root" "$packages"
     mkdir "$dir"
     cp "$tmp/$name.root"/boot/vmlinuz-* "$dir/vmlinuz"
     initrd "$tmp/$name.root" "$here/mini" "$dir/initrd" "${mini_modules[@]}"
