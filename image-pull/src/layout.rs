@@ -28,7 +28,9 @@ impl Layout {
         let blobs = directory.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(PullError::write(&blobs))?;
         let layout = Self(directory);
-        layout.replace("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        if !layout.0.join("oci-layout").exists() {
+            layout.replace("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
         Ok(layout)
     }
 

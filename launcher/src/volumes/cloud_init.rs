@@ -92,12 +92,14 @@ pub(super) fn no_cloud(
     layout: &Layout,
 ) -> Result<Seed, VolumeError> {
     let fields = Fields::from(source);
-    let meta_data = json!({ "instance-id": instance_id(vmi), "local-hostname": hostname(vmi) });
+    // YAML, of which a JSON string is part: the simplest readers look at the start of a line.
+    let (id, name) = (json!(instance_id(vmi)), json!(hostname(vmi)));
+    let meta_data = format!("instance-id: {id}\nlocal-hostname: {name}\n");
     // Without a file of user data cloud-init does not take the disk for its own.
     let user_data = fields.user.text(volume, layout, SecretData::User)?;
     let mut files = vec![
         ("user-data", user_data.unwrap_or(Text::Known(Vec::new()))),
-        ("meta-data", Text::Known(meta_data.to_string().into_bytes())),
+        ("meta-data", Text::Known(meta_data.into_bytes())),
     ];
     let network = fields.network.text(volume, layout, SecretData::Network)?;
     files.extend(network.map(|text| ("network-config", text)));

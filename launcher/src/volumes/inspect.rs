@@ -100,7 +100,7 @@ const COMPRESSED: &[(&[u8], &str)] = &[
 ///
 /// # Errors
 /// [`Defect`] where no guest may be given it. Whether tables deeper in a qcow2 image are whole
-/// cannot be seen here: [`file`] does.
+/// cannot be seen here: [`file()`] does.
 pub fn inspect(head: &[u8], length: u64) -> Result<Inspected, Defect> {
     if length == 0 {
         return Err(Defect::Empty);

@@ -285,7 +285,7 @@ fn cloud_init_finds_its_disks() {
     vmi.metadata.uid = Some("4f6ed3ba-6d1b-4b4e-9d3c-3f9a0c1d2e5f".into());
     let prepared = prepare(&plan(&vmi, &layout).unwrap()).unwrap();
 
-    const META: &str = r#"{"instance-id":"vm.one.test","local-hostname":"guest"}"#;
+    const META: &str = "instance-id: \"vm.one.test\"\nlocal-hostname: \"guest\"\n";
     const DRIVE_META: &str = r#"{"hostname":"guest","instance_id":"vm.one.test","local_hostname":"guest","uuid":"4f6ed3ba-6d1b-4b4e-9d3c-3f9a0c1d2e5f"}"#;
     type Files = &'static [(&'static str, &'static str)];
     let cases: [(&str, &str, Files); 4] = [
