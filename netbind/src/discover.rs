@@ -99,7 +99,11 @@ pub fn discover(interface: &str) -> Result<PodNetwork, DiscoverError> {
     if link.flags.contains(LinkFlags::Loopback) {
         return Err(DiscoverError::Loopback(name));
     }
-    if let Some(kind) = link.kind.as_deref().filter(|kind| kind.starts_with("ipv")) {
+    if let Some(kind) = link
+        .kind
+        .as_deref()
+        .filter(|kind| matches!(*kind, "ipvlan" | "ipvtap"))
+    {
         return Err(DiscoverError::SharedMac {
             interface: name,
             kind: kind.to_owned(),

@@ -57,6 +57,11 @@ pub enum SetupError {
         "a link named {0} exists already and is not ours; remove it (ip link delete {0}), or name the tap otherwise"
     )]
     NameTaken(String),
+    /// The interface is a port of a bridge, or of another such device, that is not ours.
+    #[error(
+        "{0} is a port of another link in this namespace already; release it (ip link set {0} nomaster)"
+    )]
+    Attached(String),
     /// The resolver configuration cannot be read.
     #[error("cannot read {}", path.display())]
     ResolvConf {
@@ -82,8 +87,8 @@ pub enum SetupError {
 ///
 /// # Errors
 ///
-/// [`SetupError`]. Nothing has been changed unless it is [`SetupError::Apply`]; then [`teardown`]
-/// takes back what was done, or `setup` can be tried again.
+/// [`SetupError`]. A first set-up that fails has taken back what it did. One that was run again
+/// leaves the network as it is: try again, or [`teardown`].
 pub fn setup(options: &SetupOptions) -> Result<GuestNetwork, SetupError> {
     let known = known(options)?;
     let fresh = known.is_none();
@@ -100,7 +105,7 @@ pub fn setup(options: &SetupOptions) -> Result<GuestNetwork, SetupError> {
         return Err(SetupError::PortTaken);
     }
     if fresh {
-        refuse_taken_names(&plan.guest)?;
+        refuse_foreign(&plan.guest)?;
     }
     let state = State {
         network,
@@ -108,7 +113,16 @@ pub fn setup(options: &SetupOptions) -> Result<GuestNetwork, SetupError> {
         guest: plan.guest,
     };
     state.write(&options.state_file)?;
-    apply(&plan.steps)?;
+    if let Err(error) = apply(&plan.steps) {
+        // A first set-up leaves nothing behind; a later one never takes a working network away.
+        // What failed first is what to tell.
+        if fresh {
+            let _ = teardown(&TeardownOptions {
+                state_file: options.state_file.clone(),
+            });
+        }
+        return Err(error.into());
+    }
     Ok(state.guest)
 }
 
@@ -185,18 +199,25 @@ fn random_macs() -> Result<PlumbingMacs, SetupError> {
     }
 }
 
-fn refuse_taken_names(guest: &GuestNetwork) -> Result<(), SetupError> {
+/// Refuses to touch what an earlier set-up did not make.
+fn refuse_foreign(guest: &GuestNetwork) -> Result<(), SetupError> {
     let mut netlink = open_netlink()?;
-    for name in [&guest.bridge, &guest.tap] {
-        let link = netlink.link(name).map_err(|source| SetupError::Look {
-            what: "the links",
+    let mut link = |name: &str| {
+        let link = netlink.link(name);
+        link.map_err(|source| SetupError::Look {
+            what: "the namespace's links",
             source,
-        })?;
-        if link.is_some() {
+        })
+    };
+    for name in [&guest.bridge, &guest.tap] {
+        if link(name)?.is_some() {
             return Err(SetupError::NameTaken(name.clone()));
         }
     }
-    Ok(())
+    match link(&guest.interface)?.and_then(|link| link.master) {
+        Some(_) => Err(SetupError::Attached(guest.interface.clone())),
+        None => Ok(()),
+    }
 }
 
 fn open_netlink() -> Result<Netlink, SetupError> {

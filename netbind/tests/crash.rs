@@ -5,6 +5,12 @@
 //! as if nothing had happened, and teardown must leave the pod as it was found.
 
 #![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's tools fail as a test does"
+)]
+#![allow(
     unsafe_code,
     reason = "a process asks to be traced between fork and exec"
 )]
@@ -32,6 +38,10 @@ enum Ended {
 }
 
 /// Runs a command and kills it when its n-th change is made.
+#[allow(
+    clippy::zombie_processes,
+    reason = "a traced process is waited for by waitpid"
+)]
 fn kill_after(changes: usize, command: &mut Command) -> Ended {
     command.stdout(Stdio::null());
     // SAFETY: the closure makes one system call and allocates nothing.

@@ -1,5 +1,12 @@
 //! The binding on real pod networks, with real DHCP clients behind the tap.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's tools fail as a test does"
+)]
+
 mod common;
 
 use std::io::{BufRead, BufReader};
@@ -9,7 +16,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use common::{GUEST_LINK, Guest, Namespace, Pod, Process, assert_same, success, text, wait_until};
+use common::guest::{GUEST_LINK, Guest};
+use common::{Namespace, Pod, Process, assert_same, success, text, wait_until};
 use serde_json::Value;
 
 /// `netbind serve`, ended with the value.
@@ -310,6 +318,16 @@ fn bad_input_is_one_clear_line_and_changes_nothing() {
             "a link named k6t-eth0 exists already",
         ),
         (
+            "port of another bridge",
+            |pod| {
+                good(pod);
+                pod.ip("link add br0 type bridge");
+                pod.ip("link set eth0 master br0");
+            },
+            &[],
+            "eth0 is a port of another link",
+        ),
+        (
             "a tap's name too long",
             good,
             &["--tap", "sixteen-bytes-xx"],
@@ -355,6 +373,39 @@ fn bad_input_is_one_clear_line_and_changes_nothing() {
     drop(socket);
     std::fs::write(dir.path().join("state"), "{").unwrap();
     refused(&pod, dir.path(), "damaged state", &[], "is damaged");
+}
+
+#[test]
+fn a_set_up_that_fails_half_way_takes_back_what_it_did() {
+    let pod = Pod::on_bridge();
+    let (before, files) = (
+        pod.namespace.dump(),
+        std::fs::read_dir(pod.dir.path()).unwrap().count(),
+    );
+    let setup = pod.netbind(&["setup"]);
+    let files = files + 1; // resolv.conf, written by the line above
+    let mut without_tun = std::process::Command::new("unshare");
+    without_tun.args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount -t tmpfs none /dev/net && exec \"$@\"",
+        "sh",
+    ]);
+    let output = without_tun
+        .arg(setup.get_program())
+        .args(setup.get_args())
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(!output.status.success());
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("cannot make the tap tap0 (is /dev/net/tun there"),
+        "{said}"
+    );
+    assert_same(&pod.namespace.dump(), &before, "a failed set-up");
+    assert_eq!(std::fs::read_dir(pod.dir.path()).unwrap().count(), files);
 }
 
 fn refused(pod: &Namespace, dir: &std::path::Path, what: &str, arguments: &[&str], expected: &str) {

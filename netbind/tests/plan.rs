@@ -1,5 +1,12 @@
 //! What each CNI plugin's shape becomes for the guest.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's tools fail as a test does"
+)]
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use netbind::dhcp::SERVER_ID;
@@ -81,10 +88,19 @@ fn guest(network: &PodNetwork) -> GuestNetwork {
     plan(network, &options()).unwrap().guest
 }
 
+/// A shape's name, the pod's address and routes; the lease's address, router and classless routes.
+type Shape = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+    Option<&'static str>,
+    &'static [&'static str],
+);
+
 #[test]
 fn every_shape_of_pod_network_becomes_a_lease_that_works() {
-    // The address with its prefix, the router, the classless routes.
-    let cases: &[(&str, &str, &[&str], &str, Option<&str>, &[&str])] = &[
+    let cases: &[Shape] = &[
         (
             "bridge and flannel: nothing to add to mask and router",
             "10.244.1.7/24",

@@ -1,0 +1,190 @@
+//! A namespace behind a pod's tap, and the DHCP clients that run in it.
+
+#![allow(unsafe_code, reason = "the kernel attaches to taps by ioctl only")]
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::thread::{self, JoinHandle};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Namespace, Pod, Process, success, wait_until};
+
+/// A namespace that stands where the guest would: its interface carries every frame to and from
+/// the pod's tap, as QEMU would.
+pub(crate) struct Guest {
+    pub(crate) namespace: Namespace,
+    stop: Option<OwnedFd>,
+    pump: Option<JoinHandle<()>>,
+}
+
+/// The guest's interface.
+pub(crate) const GUEST_LINK: &str = "ens3";
+
+impl Guest {
+    /// A guest with this MAC behind the pod's tap.
+    pub(crate) fn behind(pod: &Pod, tap: &str, mac: &str) -> Self {
+        let namespace = Namespace::new("guest");
+        let inside = namespace.within(|| attach(GUEST_LINK));
+        let outside = pod.namespace.within(|| attach(tap));
+        namespace.ip(&format!("link set {GUEST_LINK} address {mac} up"));
+        let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        let pump = thread::spawn(move || pump(inside, outside, stopped));
+        Self {
+            namespace,
+            stop: Some(stop),
+            pump: Some(pump),
+        }
+    }
+
+    pub(crate) fn reaches(&self, address: &str) -> bool {
+        self.namespace
+            .command("ping")
+            .args(["-c1", "-W2", address])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    }
+
+    /// Runs udhcpc until it holds a lease; what it was told.
+    pub(crate) fn udhcpc(&self, dir: &Path) -> String {
+        let (script, told) = dhcp_script(dir, "udhcpc");
+        let mut command = self.namespace.command("udhcpc");
+        command
+            .args([
+                "-i", GUEST_LINK, "-n", "-q", "-f", "-t", "5", "-T", "1", "-s",
+            ])
+            .arg(script);
+        success(command.args(["-O", "121", "-O", "119", "-O", "mtu"]));
+        std::fs::read_to_string(told).unwrap()
+    }
+
+    /// Runs ISC's dhclient until it holds a lease; what it was told.
+    pub(crate) fn dhclient(&self, dir: &Path) -> String {
+        let (_client, told) = self.hold_lease(dir);
+        wait_until("dhclient holds a lease", || told.exists());
+        std::fs::read_to_string(told).unwrap()
+    }
+
+    /// Starts ISC's dhclient, which renews its lease until the value ends, and where it writes
+    /// what it was told.
+    pub(crate) fn hold_lease(&self, dir: &Path) -> (Process, PathBuf) {
+        let (script, told) = dhcp_script(dir, "dhclient");
+        let conf = dir.join("dhclient.conf");
+        std::fs::write(
+            &conf,
+            "option classless code 121 = array of unsigned integer 8;\n\
+             request subnet-mask, routers, domain-name-servers, domain-name, domain-search, \
+             host-name, interface-mtu, ntp-servers, classless;\n",
+        )
+        .unwrap();
+        let mut command = self.namespace.command("dhclient");
+        command
+            .args(["-4", "-d", "-sf"])
+            .arg(script)
+            .arg("-cf")
+            .arg(conf);
+        command
+            .arg("-lf")
+            .arg(dir.join("leases"))
+            .arg("-pf")
+            .arg(dir.join("pid"))
+            .arg(GUEST_LINK);
+        (Process::start(command.stdout(Stdio::null())), told)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(pump) = self.pump.take() {
+            let _ = pump.join();
+        }
+    }
+}
+
+/// A client's script that takes the lease as a distribution's would, and writes down what it was
+/// told: never the host's resolv.conf.
+fn dhcp_script(dir: &Path, client: &str) -> (PathBuf, PathBuf) {
+    use std::os::unix::fs::PermissionsExt;
+    let (script, told) = (
+        dir.join(format!("{client}.sh")),
+        dir.join(format!("{client}.env")),
+    );
+    let body = match client {
+        "udhcpc" => {
+            r#"[ "$1" = bound ] || [ "$1" = renew ] || exit 0
+ip address replace "$ip/$mask" dev "$interface"
+[ -z "$mtu" ] || ip link set "$interface" mtu "$mtu"
+if [ -n "$staticroutes" ]; then
+    set -- $staticroutes
+    while [ $# -ge 2 ]; do
+        if [ "$2" = 0.0.0.0 ]; then ip route replace "$1" dev "$interface"; else ip route replace "$1" via "$2" dev "$interface"; fi
+        shift 2
+    done
+elif [ -n "$router" ]; then
+    ip route replace default via "$router"
+fi"#
+        }
+        _ => {
+            r#"[ -n "$new_ip_address" ] || exit 0
+ip address replace "$new_ip_address/$new_subnet_mask" dev "$interface"
+ip route replace default via "$new_routers""#
+        }
+    };
+    let text = format!(
+        "#!/bin/sh\n{body}\nenv > {0}.new && mv {0}.new {0}\n",
+        told.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    (script, told)
+}
+
+nix::ioctl_write_ptr_bad!(tun_set_iff, libc::TUNSETIFF, libc::ifreq);
+
+/// Attaches to a tap in the calling thread's namespace, as QEMU does.
+pub(crate) fn attach(name: &str) -> File {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")
+        .unwrap();
+    // SAFETY: ifreq is plain data; the request lives through the call.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name[..15].iter_mut().zip(name.bytes()) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as i16;
+        tun_set_iff(file.as_raw_fd(), &request).unwrap();
+    }
+    file
+}
+
+fn pump(mut inside: File, mut outside: File, stopped: OwnedFd) {
+    let mut frame = vec![0; 65536];
+    loop {
+        let mut fds = [
+            PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
+            PollFd::new(inside.as_fd(), PollFlags::POLLIN),
+            PollFd::new(outside.as_fd(), PollFlags::POLLIN),
+        ];
+        poll(&mut fds, PollTimeout::NONE).unwrap();
+        let [stop, from_inside, from_outside] = fds.map(|fd| fd.any() == Some(true));
+        if stop {
+            return;
+        }
+        // A link that is down loses frames, as a cable would.
+        if from_inside && let Ok(length) = inside.read(&mut frame) {
+            let _ = outside.write(&frame[..length]);
+        }
+        if from_outside && let Ok(length) = outside.read(&mut frame) {
+            let _ = inside.write(&frame[..length]);
+        }
+    }
+}
