@@ -10,14 +10,13 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use common::guest::{GUEST_LINK, Guest};
-use common::{Namespace, Pod, Process, assert_same, success, text, wait_until};
+use common::{Pod, Process, assert_same, success, text, wait_until};
 use serde_json::Value;
 
 /// `netbind serve`, ended with the value.
@@ -256,176 +255,6 @@ fn another_client_behind_the_tap_gets_nothing() {
     assert!(!output.status.success(), "{}", text(&output));
 }
 
-/// What is wrong, how to make it so, the arguments, and a part of the one line that is said.
-type Case = (
-    &'static str,
-    fn(&Namespace),
-    &'static [&'static str],
-    &'static str,
-);
-
-#[test]
-fn bad_input_is_one_clear_line_and_changes_nothing() {
-    const EXAMPLE: &str = "link add eth0 type veth peer name far";
-    fn good(pod: &Namespace) {
-        pod.ip(EXAMPLE);
-        pod.ip("addr add 10.1.1.2/24 dev eth0");
-        pod.ip("link set far up");
-        pod.ip("link set eth0 up");
-    }
-    let cases: &[Case] = &[
-        (
-            "no eth0",
-            |_| (),
-            &[],
-            "no network interface named eth0 here (there are: lo)",
-        ),
-        ("loopback", |_| (), &["--interface", "lo"], "loopback"),
-        (
-            "no address",
-            |pod| {
-                pod.ip(EXAMPLE);
-                pod.ip("link set eth0 up");
-            },
-            &[],
-            "no IPv4 address",
-        ),
-        (
-            "down",
-            |pod| {
-                pod.ip(EXAMPLE);
-                pod.ip("addr add 10.1.1.2/24 dev eth0");
-            },
-            &[],
-            "eth0 is down",
-        ),
-        (
-            "tap taken",
-            |pod| {
-                good(pod);
-                pod.ip("link add tap0 type bridge");
-            },
-            &[],
-            "a link named tap0 exists already",
-        ),
-        (
-            "bridge taken",
-            |pod| {
-                good(pod);
-                pod.ip("link add k6t-eth0 type bridge");
-            },
-            &[],
-            "a link named k6t-eth0 exists already",
-        ),
-        (
-            "port of another bridge",
-            |pod| {
-                good(pod);
-                pod.ip("link add br0 type bridge");
-                pod.ip("link set eth0 master br0");
-            },
-            &[],
-            "eth0 is a port of another link",
-        ),
-        (
-            "a tap's name too long",
-            good,
-            &["--tap", "sixteen-bytes-xx"],
-            "cannot be an interface's name",
-        ),
-        (
-            "option out of range",
-            good,
-            &["--private-option", "100=x"],
-            "privateOptions",
-        ),
-        (
-            "resolv.conf is a directory",
-            good,
-            &["--resolv-conf", "/"],
-            "cannot read /",
-        ),
-        (
-            "no directory for the state",
-            good,
-            &["--state", "/nonexistent/state"],
-            "state file /nonexistent/state",
-        ),
-    ];
-    for (what, prepare, arguments, expected) in cases {
-        let pod = Namespace::new("pod");
-        prepare(&pod);
-        let dir = tempfile::TempDir::new().unwrap();
-        refused(&pod, dir.path(), what, arguments, expected);
-    }
-
-    let pod = Namespace::new("pod");
-    good(&pod);
-    let dir = tempfile::TempDir::new().unwrap();
-    let socket = pod.within(|| UdpSocket::bind("0.0.0.0:67").unwrap());
-    refused(
-        &pod,
-        dir.path(),
-        "port 67 taken",
-        &[],
-        "UDP port 67 is taken",
-    );
-    drop(socket);
-    std::fs::write(dir.path().join("state"), "{").unwrap();
-    refused(&pod, dir.path(), "damaged state", &[], "is damaged");
-}
-
-#[test]
-fn a_set_up_that_fails_half_way_takes_back_what_it_did() {
-    let pod = Pod::on_bridge();
-    let (before, files) = (
-        pod.namespace.dump(),
-        std::fs::read_dir(pod.dir.path()).unwrap().count(),
-    );
-    let setup = pod.netbind(&["setup"]);
-    let files = files + 1; // resolv.conf, written by the line above
-    let mut without_tun = std::process::Command::new("unshare");
-    without_tun.args([
-        "--mount",
-        "sh",
-        "-c",
-        "mount -t tmpfs none /dev/net && exec \"$@\"",
-        "sh",
-    ]);
-    let output = without_tun
-        .arg(setup.get_program())
-        .args(setup.get_args())
-        .output()
-        .unwrap();
-    let said = text(&output);
-    assert!(!output.status.success());
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(
-        said.contains("cannot make the tap tap0 (is /dev/net/tun there"),
-        "{said}"
-    );
-    assert_same(&pod.namespace.dump(), &before, "a failed set-up");
-    assert_eq!(std::fs::read_dir(pod.dir.path()).unwrap().count(), files);
-}
-
-fn refused(pod: &Namespace, dir: &std::path::Path, what: &str, arguments: &[&str], expected: &str) {
-    let before = pod.dump();
-    let files = || std::fs::read_dir(dir).unwrap().count();
-    let files_before = files();
-    let mut command = std::process::Command::new(common::NETBIND);
-    command.arg("setup").arg("--netns").arg(pod.path());
-    if !arguments.contains(&"--state") {
-        command.arg("--state").arg(dir.join("state"));
-    }
-    let output = command.args(arguments).output().unwrap();
-    let said = text(&output);
-    assert!(!output.status.success(), "{what}");
-    assert_eq!(said.lines().count(), 1, "{what}: {said}");
-    assert!(said.contains(expected), "{what}: {said}");
-    assert_same(&pod.dump(), &before, what);
-    assert_eq!(files(), files_before, "{what}");
-}
-
 #[test]
 fn a_state_file_of_another_namespace_is_not_believed() {
     let (old, new) = (Pod::on_bridge(), Pod::on_bridge());
@@ -434,6 +263,80 @@ fn a_state_file_of_another_namespace_is_not_believed() {
     let done: Value =
         serde_json::from_str(&success(&mut new.netbind(&["setup", "--json"]))).unwrap();
     assert_eq!(done["guest"]["mac"], *new.mac());
+}
+
+#[test]
+fn the_filter_is_the_one_that_its_documentation_shows() {
+    let pod = Pod::on_bridge();
+    success(&mut pod.netbind(&["setup"]));
+    let ruleset = success(pod.namespace.command("nft").args(["list", "ruleset"]));
+    let expected = format!(
+        r#"table bridge k6t-eth0 {{
+	chain reflected {{
+		type filter hook prerouting priority dstnat; policy accept;
+		iifname "eth0" ether saddr {} drop
+	}}
+
+	chain local {{
+		type filter hook input priority 0; policy accept;
+		iifname "eth0" drop
+		iifname "tap0" drop
+	}}
+
+	chain dhcp {{
+		type filter hook forward priority 0; policy accept;
+		iifname "eth0" udp dport 67-68 drop
+		iifname "tap0" udp dport 67-68 drop
+	}}
+}}
+"#,
+        pod.mac()
+    );
+    // Newer versions of nft name priority 0.
+    assert_eq!(ruleset.replace("priority filter", "priority 0"), expected);
+}
+
+#[test]
+fn the_rights_of_a_container_are_enough() {
+    let pod = Pod::on_bridge();
+    let before = pod.namespace.dump();
+    // As the kubelet starts the launcher: /proc/sys read-only, few capabilities.
+    let contained = |verb: &str| {
+        let command = pod.netbind(&[verb]);
+        let script = "mount --bind -o ro /proc/sys /proc/sys && exec nsenter --net=\"$0\" \
+                      setpriv --bounding-set=-all,+net_admin,+net_raw \"$@\"";
+        let mut contained = Command::new("unshare");
+        contained
+            .args(["--mount", "sh", "-c", script])
+            .arg(pod.namespace.path());
+        // Without --netns PATH: entering a namespace needs a right that no pod has.
+        contained
+            .arg(command.get_program())
+            .args(command.get_args().skip(2));
+        success(&mut contained);
+    };
+    contained("setup");
+    let _server = Serve::start(&pod);
+    let guest = Guest::behind(&pod, "tap0", &pod.mac());
+    guest.udhcpc(pod.dir.path());
+    assert!(guest.reaches(pod.gateway()));
+    contained("teardown");
+    assert_same(&pod.namespace.dump(), &before, "teardown");
+}
+
+#[test]
+fn a_dropping_forward_policy_in_the_pod_does_not_stop_the_guest() {
+    let pod = Pod::on_bridge();
+    let policy = "add table ip f; add chain ip f forward { type filter hook forward priority 0; policy drop; }";
+    success(pod.namespace.command("nft").arg(policy));
+    let before = pod.namespace.dump();
+    success(&mut pod.netbind(&["setup"]));
+    let _server = Serve::start(&pod);
+    let guest = Guest::behind(&pod, "tap0", &pod.mac());
+    guest.udhcpc(pod.dir.path());
+    assert!(guest.reaches(pod.gateway()));
+    success(&mut pod.netbind(&["teardown"]));
+    assert_same(&pod.namespace.dump(), &before, "teardown");
 }
 
 #[test]

@@ -104,3 +104,96 @@ fn checksum(seed: u32, bytes: &[u8]) -> u16 {
     // Folded to 16 bits just above.
     !(sum as u16)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A question to the server with this payload.
+    fn question(payload: &[u8]) -> Vec<u8> {
+        let udp = (payload.len() + UDP) as u16;
+        let mut frame = vec![
+            0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0,
+        ];
+        frame.extend((udp + IPV4 as u16).to_be_bytes());
+        frame.extend([
+            0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 68, 0, 67,
+        ]);
+        frame.extend(udp.to_be_bytes());
+        frame.extend([0, 0]);
+        frame.extend(payload);
+        frame
+    }
+
+    #[test]
+    fn finds_the_payload_between_headers_and_padding() {
+        let mut frame = question(b"hello");
+        let expected = Some(Frame {
+            source: Mac([2, 0, 0, 0, 0, 1]),
+            payload: &b"hello"[..],
+        });
+        assert_eq!(Frame::parse(&frame), expected);
+        frame.extend([0; 20]);
+        assert_eq!(Frame::parse(&frame), expected);
+    }
+
+    #[test]
+    fn ip_options_are_skipped() {
+        let mut frame = question(b"hello");
+        frame.splice(34..34, [1; 4]);
+        frame[14] = 0x46;
+        frame[17] += 4;
+        assert_eq!(Frame::parse(&frame).unwrap().payload, b"hello");
+    }
+
+    #[test]
+    fn other_frames_have_no_payload() {
+        let cases: [(&str, usize, u8); 8] = [
+            ("IPv6", 12, 0x86),
+            ("another version", 14, 0x65),
+            ("a short header", 14, 0x44),
+            ("a header beyond the end", 14, 0x4f),
+            ("a fragment", 20, 0x20),
+            ("TCP", 23, 6),
+            ("another port", 37, 68),
+            ("a longer datagram than packet", 39, 200),
+        ];
+        for (what, at, value) in cases {
+            let mut frame = question(b"hello");
+            frame[at] = value;
+            assert_eq!(Frame::parse(&frame), None, "{what}");
+        }
+        let frame = question(b"hello");
+        for length in 0..frame.len() {
+            assert_eq!(Frame::parse(&frame[..length]), None, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn sums_as_rfc_1071_does() {
+        // The example of section 3: 0001 f203 f4f5 f6f7 sum to ddf2.
+        assert_eq!(
+            checksum(0, &[0, 1, 0xf2, 3, 0xf4, 0xf5, 0xf6, 0xf7]),
+            !0xddf2
+        );
+        // An odd byte counts as the high half of a pair.
+        assert_eq!(checksum(0, &[0xab]), !0xab00);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = Frame::parse(&bytes);
+        }
+
+        #[test]
+        fn damaged_frames_never_panic(at in 0_usize..42, value: u8, length in 0_usize..60) {
+            let mut frame = question(b"hello");
+            frame[at] = value;
+            frame.truncate(length);
+            let _ = Frame::parse(&frame);
+        }
+    }
+}

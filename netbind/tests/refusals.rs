@@ -1,0 +1,186 @@
+//! Bad input: one clear line, an exit status, and nothing changed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's tools fail as a test does"
+)]
+
+mod common;
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
+
+use common::{Namespace, Pod, assert_same, text};
+
+/// What is wrong, how to make it so, the arguments, and a part of the one line that is said.
+type Case = (
+    &'static str,
+    fn(&Namespace),
+    &'static [&'static str],
+    &'static str,
+);
+
+#[test]
+fn bad_input_is_one_clear_line_and_changes_nothing() {
+    const EXAMPLE: &str = "link add eth0 type veth peer name far";
+    fn good(pod: &Namespace) {
+        pod.ip(EXAMPLE);
+        pod.ip("addr add 10.1.1.2/24 dev eth0");
+        pod.ip("link set far up");
+        pod.ip("link set eth0 up");
+    }
+    let cases: &[Case] = &[
+        (
+            "no eth0",
+            |_| (),
+            &[],
+            "no network interface named eth0 here (there are: lo)",
+        ),
+        ("loopback", |_| (), &["--interface", "lo"], "loopback"),
+        (
+            "no address",
+            |pod| {
+                pod.ip(EXAMPLE);
+                pod.ip("link set eth0 up");
+            },
+            &[],
+            "no IPv4 address",
+        ),
+        (
+            "down",
+            |pod| {
+                pod.ip(EXAMPLE);
+                pod.ip("addr add 10.1.1.2/24 dev eth0");
+            },
+            &[],
+            "eth0 is down",
+        ),
+        (
+            "tap taken",
+            |pod| {
+                good(pod);
+                pod.ip("link add tap0 type bridge");
+            },
+            &[],
+            "a link named tap0 exists already",
+        ),
+        (
+            "bridge taken",
+            |pod| {
+                good(pod);
+                pod.ip("link add k6t-eth0 type bridge");
+            },
+            &[],
+            "a link named k6t-eth0 exists already",
+        ),
+        (
+            "port of another bridge",
+            |pod| {
+                good(pod);
+                pod.ip("link add br0 type bridge");
+                pod.ip("link set eth0 master br0");
+            },
+            &[],
+            "eth0 is a port of another link",
+        ),
+        (
+            "a tap's name too long",
+            good,
+            &["--tap", "sixteen-bytes-xx"],
+            "cannot be an interface's name",
+        ),
+        (
+            "option out of range",
+            good,
+            &["--private-option", "100=x"],
+            "privateOptions",
+        ),
+        (
+            "resolv.conf is a directory",
+            good,
+            &["--resolv-conf", "/"],
+            "cannot read /",
+        ),
+        (
+            "no directory for the state",
+            good,
+            &["--state", "/nonexistent/state"],
+            "state file /nonexistent/state",
+        ),
+    ];
+    for (what, prepare, arguments, expected) in cases {
+        let pod = Namespace::new("pod");
+        prepare(&pod);
+        let dir = tempfile::TempDir::new().unwrap();
+        refused(&pod, dir.path(), what, arguments, expected);
+    }
+
+    let pod = Namespace::new("pod");
+    good(&pod);
+    let dir = tempfile::TempDir::new().unwrap();
+    let socket = pod.within(|| UdpSocket::bind("0.0.0.0:67").unwrap());
+    refused(
+        &pod,
+        dir.path(),
+        "port 67 taken",
+        &[],
+        "UDP port 67 is taken",
+    );
+    drop(socket);
+    std::fs::write(dir.path().join("state"), "{").unwrap();
+    refused(&pod, dir.path(), "damaged state", &[], "is damaged");
+}
+
+#[test]
+fn a_set_up_that_fails_half_way_takes_back_what_it_did() {
+    let pod = Pod::on_bridge();
+    let (before, files) = (
+        pod.namespace.dump(),
+        std::fs::read_dir(pod.dir.path()).unwrap().count(),
+    );
+    let setup = pod.netbind(&["setup"]);
+    let files = files + 1; // resolv.conf, written by the line above
+    let mut without_tun = Command::new("unshare");
+    without_tun.args([
+        "--mount",
+        "sh",
+        "-c",
+        "mount -t tmpfs none /dev/net && exec \"$@\"",
+        "sh",
+    ]);
+    let output = without_tun
+        .arg(setup.get_program())
+        .args(setup.get_args())
+        .output()
+        .unwrap();
+    let said = text(&output);
+    assert!(!output.status.success());
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("cannot make the tap tap0 (is /dev/net/tun there"),
+        "{said}"
+    );
+    assert_same(&pod.namespace.dump(), &before, "a failed set-up");
+    assert_eq!(std::fs::read_dir(pod.dir.path()).unwrap().count(), files);
+}
+
+fn refused(pod: &Namespace, dir: &Path, what: &str, arguments: &[&str], expected: &str) {
+    let before = pod.dump();
+    let files = || std::fs::read_dir(dir).unwrap().count();
+    let files_before = files();
+    let mut command = Command::new(common::NETBIND);
+    command.arg("setup").arg("--netns").arg(pod.path());
+    if !arguments.contains(&"--state") {
+        command.arg("--state").arg(dir.join("state"));
+    }
+    let output = command.args(arguments).output().unwrap();
+    let said = text(&output);
+    assert!(!output.status.success(), "{what}");
+    assert_eq!(said.lines().count(), 1, "{what}: {said}");
+    assert!(said.contains(expected), "{what}: {said}");
+    assert_same(&pod.dump(), &before, what);
+    assert_eq!(files(), files_before, "{what}");
+}
