@@ -82,9 +82,12 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
                 )
                 .map_err(ApplyError::new(format!("make the bridge {name}")))
         }
-        Step::SilenceIpv6 { link } => set(netlink, link, "silence IPv6 on", |_| {
-            Ok(vec![without_ipv6_address()])
-        }),
+        Step::SilenceIpv6 { link } => set(
+            netlink,
+            link,
+            format!("keep IPv6 addresses off {link}"),
+            vec![without_ipv6_address()],
+        ),
         Step::Filter(filter) => nft::install(filter).map_err(ApplyError::new(format!(
             "make the nftables table bridge {}",
             filter.table
@@ -99,31 +102,43 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
             }
             tap::create(options).map_err(ApplyError::new(error()))
         }
-        Step::ConfigureTap { name, mac, mtu } => set(netlink, name, "set MAC and MTU of", |_| {
-            Ok(vec![
+        Step::ConfigureTap { name, mac, mtu } => {
+            let attributes = vec![
                 LinkAttribute::Address(mac.0.to_vec()),
                 LinkAttribute::Mtu(*mtu),
-            ])
-        }),
+            ];
+            set(
+                netlink,
+                name,
+                format!("set {name} to MAC {mac}, MTU {mtu}"),
+                attributes,
+            )
+        }
         Step::Up { link } => {
             let named = link_request(0, vec![LinkAttribute::IfName(link.clone())]);
             netlink
                 .change(RouteNetlinkMessage::SetLink(up(named)), 0)
                 .map_err(ApplyError::new(format!("bring up {link}")))
         }
-        Step::Attach { link, bridge } => set(netlink, link, "attach to the bridge", |netlink| {
-            Ok(vec![LinkAttribute::Controller(
-                find(netlink, bridge)?.index,
-            )])
-        }),
-        Step::StopLearning { port } => set(netlink, port, "stop address learning on", |_| {
-            Ok(vec![LinkAttribute::LinkInfo(vec![
+        Step::Attach { link, bridge } => {
+            let what = format!("attach {link} to {bridge}");
+            let master = find(netlink, bridge).map_err(ApplyError::new(what.clone()))?;
+            set(
+                netlink,
+                link,
+                what,
+                vec![LinkAttribute::Controller(master.index)],
+            )
+        }
+        Step::StopLearning { port } => {
+            let settings = InfoPortData::BridgePort(vec![InfoBridgePort::Learning(false)]);
+            let info = vec![
                 LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Learning(
-                    false,
-                )])),
-            ])])
-        }),
+                LinkInfo::PortData(settings),
+            ];
+            let what = format!("stop address learning on {port}");
+            set(netlink, port, what, vec![LinkAttribute::LinkInfo(info)])
+        }
         Step::PinGuest { mac, port } => {
             let error = || format!("pin {mac} to {port}");
             let port = find(netlink, port).map_err(ApplyError::new(error()))?;
@@ -143,19 +158,18 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
     }
 }
 
+/// Changes a link that exists.
 fn set(
     netlink: &mut Netlink,
-    name: &str,
-    what: &str,
-    attributes: impl FnOnce(&mut Netlink) -> io::Result<Vec<LinkAttribute>>,
+    link: &str,
+    what: String,
+    mut attributes: Vec<LinkAttribute>,
 ) -> Result<(), ApplyError> {
-    let change = || {
-        let mut attributes = attributes(netlink)?;
-        attributes.push(LinkAttribute::IfName(name.to_owned()));
-        // NEWLINK of a link that exists changes it, and unlike SETLINK it takes a port's settings.
-        netlink.change(RouteNetlinkMessage::NewLink(link_request(0, attributes)), 0)
-    };
-    change().map_err(ApplyError::new(format!("{what} {name}")))
+    attributes.push(LinkAttribute::IfName(link.to_owned()));
+    // NEWLINK of a link that exists changes it, and unlike SETLINK it takes a port's settings.
+    netlink
+        .change(RouteNetlinkMessage::NewLink(link_request(0, attributes)), 0)
+        .map_err(ApplyError::new(what))
 }
 
 fn find(netlink: &mut Netlink, name: &str) -> io::Result<Link> {

@@ -90,18 +90,18 @@ pub enum SetupError {
 /// [`SetupError`]. A first set-up that fails has taken back what it did. One that was run again
 /// leaves the network as it is: try again, or [`teardown`].
 pub fn setup(options: &SetupOptions) -> Result<GuestNetwork, SetupError> {
-    let known = known(options)?;
-    let fresh = known.is_none();
-    let (network, macs) = match known {
-        Some(known) => known,
-        None => (discover(&options.interface)?, random_macs()?),
-    };
-    let plan = planned(options, &network, macs)?;
+    let Decision {
+        fresh,
+        network,
+        macs,
+        plan,
+    } = decide(options)?;
     let listens = conflict::dhcp_server_listens();
-    if listens.map_err(|source| SetupError::Look {
+    let listens = listens.map_err(|source| SetupError::Look {
         what: "the UDP sockets in /proc",
         source,
-    })? {
+    })?;
+    if listens {
         return Err(SetupError::PortTaken);
     }
     if fresh {
@@ -132,12 +132,41 @@ pub fn setup(options: &SetupOptions) -> Result<GuestNetwork, SetupError> {
 ///
 /// [`SetupError`], as `setup` would return it.
 pub fn preview(options: &SetupOptions) -> Result<(PodNetwork, Plan), SetupError> {
-    let (network, macs) = match known(options)? {
+    let Decision { network, plan, .. } = decide(options)?;
+    Ok((network, plan))
+}
+
+/// What to do, and whether it is done for the first time.
+struct Decision {
+    fresh: bool,
+    network: PodNetwork,
+    macs: PlumbingMacs,
+    plan: Plan,
+}
+
+fn decide(options: &SetupOptions) -> Result<Decision, SetupError> {
+    let known = known(options)?;
+    let fresh = known.is_none();
+    let (network, macs) = match known {
         Some(known) => known,
         None => (discover(&options.interface)?, random_macs()?),
     };
-    let plan = planned(options, &network, macs)?;
-    Ok((network, plan))
+    let plan = plan(
+        &network,
+        &Options {
+            tap: options.tap.clone(),
+            resolv_conf: dns::parse(&read_resolv_conf(&options.resolv_conf)?),
+            hostname: options.hostname.clone(),
+            dhcp: options.dhcp.clone(),
+            macs,
+        },
+    )?;
+    Ok(Decision {
+        fresh,
+        network,
+        macs,
+        plan,
+    })
 }
 
 /// What an earlier set-up of the same interface found and chose; none if there was none. A state
@@ -157,23 +186,6 @@ fn known(options: &SetupOptions) -> Result<Option<(PodNetwork, PlumbingMacs)>, S
             && link.mac == Some(state.network.mac)
     });
     Ok(same.then_some((state.network, state.macs)))
-}
-
-fn planned(
-    options: &SetupOptions,
-    network: &PodNetwork,
-    macs: PlumbingMacs,
-) -> Result<Plan, SetupError> {
-    Ok(plan(
-        network,
-        &Options {
-            tap: options.tap.clone(),
-            resolv_conf: dns::parse(&read_resolv_conf(&options.resolv_conf)?),
-            hostname: options.hostname.clone(),
-            dhcp: options.dhcp.clone(),
-            macs,
-        },
-    )?)
 }
 
 fn read_resolv_conf(path: &Path) -> Result<String, SetupError> {

@@ -135,7 +135,8 @@ fn files(dir: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Counts the kinds of calls after which a kill was tried, so that a test that kills nowhere fails.
+/// Expects these kinds of calls among those after which a kill was tried: a test that kills nowhere
+/// must fail.
 fn expect_calls(seen: &BTreeSet<i64>) {
     for call in [libc::SYS_sendto, libc::SYS_write] {
         assert!(

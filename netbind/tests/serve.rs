@@ -56,6 +56,10 @@ impl Bound {
             dhcp: DhcpOptions::default(),
         };
         let (guest, tap) = pod.within(|| (setup(&options).unwrap(), attach("tap0")));
+        // Until then the kernel drops what is sent to the guest.
+        wait_until("the tap has its carrier", || {
+            pod.ip("link show tap0").contains("state UP")
+        });
         Self {
             pod,
             guest,
@@ -241,7 +245,7 @@ fn arp_is_answered_for_the_server_and_nobody_else() {
         ]
         .concat();
         bound.send(&frame);
-        bound.receive(Duration::from_millis(300))
+        bound.receive(Duration::from_secs(1))
     };
     let reply = ask(SERVER_ID).unwrap();
     assert_eq!(reply[22..28], bound.guest.server_mac.0);

@@ -32,7 +32,7 @@ pub struct TapOptions {
     pub name: String,
     /// The user that may attach: QEMU's uid. With no owner any user may.
     pub owner: u32,
-    /// The group that may attach.
+    /// The group that the process must be in as well, unless it has CAP_NET_ADMIN.
     pub group: u32,
     /// More than one queue; must match what the domain asks for.
     pub multi_queue: bool,
