@@ -12,7 +12,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use netbind::dhcp::Event;
 use netbind::{
-    DhcpOptions, GuestNetwork, PodNetwork, SetupOptions, State, Step, TapOptions, TeardownOptions,
+    DhcpOptions, GuestNetwork, Mac, PodNetwork, SetupOptions, State, Step, TapOptions,
+    TeardownOptions,
 };
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
@@ -80,6 +81,9 @@ struct Setup {
     /// Where the guest's name servers and search domains come from.
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
     resolv_conf: PathBuf,
+    /// The guest's MAC, if it is not to be the pod's.
+    #[arg(long, value_name = "MAC")]
+    guest_mac: Option<Mac>,
     /// The guest's host name (option 12).
     #[arg(long)]
     hostname: Option<String>,
@@ -122,6 +126,7 @@ impl From<Setup> for SetupOptions {
             resolv_conf: args.resolv_conf,
             hostname: args.hostname,
             dhcp: DhcpOptions {
+                client: args.guest_mac,
                 lease_seconds: args.lease_seconds,
                 boot_file_name: args.boot_file_name,
                 tftp_server_name: args.tftp_server_name,

@@ -229,6 +229,20 @@ fn no_dhcp_leaves_the_pod_and_none_enters() {
 }
 
 #[test]
+fn a_guest_with_a_mac_of_its_own_is_served_and_reached() {
+    const MAC: &str = "02:00:00:00:00:77";
+    for pod in [Pod::on_bridge(), Pod::on_ptp()] {
+        success(&mut pod.netbind(&["setup", "--guest-mac", MAC]));
+        let _server = Serve::start(&pod);
+        let guest = Guest::behind(&pod, "tap0", MAC);
+        guest.udhcpc(pod.dir.path());
+        assert!(guest.reaches(pod.gateway()));
+        assert!(pod.node_reaches(pod.address()));
+        pod.cni("CHECK").expect("CHECK while bound");
+    }
+}
+
+#[test]
 fn another_client_behind_the_tap_gets_nothing() {
     let pod = Pod::on_bridge();
     success(&mut pod.netbind(&["setup"]));

@@ -351,6 +351,10 @@ fn refuses_what_cannot_be_bound() {
         lease_seconds: 9,
         ..DhcpOptions::default()
     };
+    let everybody = DhcpOptions {
+        client: Some(Mac::BROADCAST),
+        ..DhcpOptions::default()
+    };
     let no_address = PodNetwork {
         addresses: vec![global("2001:db8::1/64")],
         ..good.clone()
@@ -392,6 +396,11 @@ fn refuses_what_cannot_be_bound() {
         ),
         (&good, with_dhcp(private), PlanError::PrivateOption(100)),
         (&good, with_dhcp(short), PlanError::ShortLease(9)),
+        (
+            &good,
+            with_dhcp(everybody),
+            PlanError::BadMac(Mac::BROADCAST),
+        ),
     ];
     for (network, options, expected) in cases {
         assert_eq!(plan(network, &options).unwrap_err(), expected);
@@ -412,6 +421,20 @@ fn no_port_is_attached_before_the_filter_is_there() {
         at(|step| matches!(step, Step::PinGuest { .. })),
         steps.len() - 1
     );
+}
+
+#[test]
+fn a_mac_from_the_manifest_is_the_guests() {
+    let mac = Mac([0x02, 0, 0, 0, 0, 0x77]);
+    let mut options = options();
+    options.dhcp.client = Some(mac);
+    let plan = plan(&network("10.1.0.2/24", &[]), &options).unwrap();
+    assert_eq!((plan.guest.mac, plan.guest.lease.client), (mac, mac));
+    let pinned = Step::PinGuest {
+        mac,
+        port: "tap0".to_owned(),
+    };
+    assert_eq!(plan.steps.last(), Some(&pinned));
 }
 
 #[test]

@@ -27,6 +27,10 @@ pub(super) fn guest(
     if dhcp.lease_seconds < 10 {
         return Err(PlanError::ShortLease(dhcp.lease_seconds));
     }
+    let mac = dhcp.client.unwrap_or(network.mac);
+    if !mac.is_unicast() || [options.macs.bridge, options.macs.tap].contains(&mac) {
+        return Err(PlanError::BadMac(mac));
+    }
     let Some(address) = network.ipv4() else {
         return Err(PlanError::NoAddress(network.interface.clone()));
     };
@@ -67,11 +71,11 @@ pub(super) fn guest(
         interface: network.interface.clone(),
         bridge,
         tap: options.tap.name.clone(),
-        mac: network.mac,
+        mac,
         mtu,
         server_mac: options.macs.bridge,
         lease: Lease {
-            client: network.mac,
+            client: mac,
             address: ways.address,
             router: ways.router,
             routes: ways.routes,

@@ -29,6 +29,7 @@
 mod guest;
 mod types;
 
+use crate::mac::Mac;
 use crate::network::PodNetwork;
 use guest::guest;
 
@@ -65,6 +66,9 @@ pub enum PlanError {
         /// Its MTU.
         mtu: u32,
     },
+    /// A guest's MAC that cannot be one station's.
+    #[error("{0} cannot be the guest's MAC address; use a unicast one that no other link here has")]
+    BadMac(Mac),
     /// A private option outside its range.
     #[error("dhcpOptions.privateOptions: option {0} is outside the private range; use 224 to 254")]
     PrivateOption(u8),
@@ -116,7 +120,7 @@ pub fn plan(network: &PodNetwork, options: &Options) -> Result<Plan, PlanError> 
             table: bridge.clone(),
             interface: interface.clone(),
             tap: tap.clone(),
-            guest: network.mac,
+            guest: guest.mac,
         }),
         Step::Up {
             link: link(&bridge),
@@ -141,7 +145,7 @@ pub fn plan(network: &PodNetwork, options: &Options) -> Result<Plan, PlanError> 
             port: link(interface),
         },
         Step::PinGuest {
-            mac: network.mac,
+            mac: guest.mac,
             port: link(tap),
         },
     ]);

@@ -49,9 +49,12 @@ impl Default for TapOptions {
     }
 }
 
-/// KubeVirt's `interfaces[].dhcpOptions`, and the lease time.
+/// Whom to serve, KubeVirt's `interfaces[].dhcpOptions`, and the lease time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DhcpOptions {
+    /// The guest's MAC where the manifest names one (`interfaces[].macAddress`); else the guest
+    /// takes over the pod's.
+    pub client: Option<Mac>,
     /// Seconds until the lease ends ([`LEASE_SECONDS`] unless set).
     pub lease_seconds: u32,
     /// `bootFileName`, option 67.
@@ -67,6 +70,7 @@ pub struct DhcpOptions {
 impl Default for DhcpOptions {
     fn default() -> Self {
         Self {
+            client: None,
             lease_seconds: LEASE_SECONDS,
             boot_file_name: None,
             tftp_server_name: None,
