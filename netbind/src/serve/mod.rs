@@ -8,6 +8,7 @@
 
 mod arp;
 mod frame;
+mod pace;
 mod socket;
 
 use std::io;
@@ -20,6 +21,7 @@ use crate::dhcp::{Event, Message, Responder};
 use crate::plan::GuestNetwork;
 use arp::Arp;
 use frame::Frame;
+use pace::Pace;
 
 pub use socket::open;
 
@@ -36,6 +38,7 @@ pub struct Server {
     responder: Responder,
     arp: Arp,
     network: GuestNetwork,
+    pace: Pace,
 }
 
 impl Server {
@@ -46,13 +49,15 @@ impl Server {
             responder: Responder::new(network.lease.clone()),
             arp: Arp::new(network),
             network: network.clone(),
+            pace: Pace::new(),
         }
     }
 
     /// Serves until `stop` becomes readable or is hung up (an eventfd, or the read end of a pipe).
     ///
     /// Never ends otherwise: a link that is down, a full queue or a malformed packet costs one
-    /// answer, not the VM. Whatever the guest sends, memory stays as it is.
+    /// answer, not the VM. Whatever the guest sends, memory stays as it is, and after a burst no
+    /// more than four events a second are told, so that the listener's may as well.
     ///
     /// # Errors
     ///
@@ -119,7 +124,7 @@ impl Server {
             let to = reply.mac.unwrap_or(frame.source);
             self.send(&frame::build(&self.network, to, &reply))?;
         }
-        if let Some(event) = event {
+        if let Some(event) = event.filter(|_| self.pace.allows(now)) {
             on_event(event);
         }
         Ok(())
