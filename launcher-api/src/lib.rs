@@ -69,19 +69,26 @@ pub async fn connect(dir: &Path) -> Result<launcher_client::LauncherClient<Chann
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         }))
         .await
-        .map_err(|source| ConnectError::Transport { path: dir.to_owned(), source })?;
+        .map_err(|source| ConnectError::Transport {
+            path: dir.to_owned(),
+            source,
+        })?;
     Ok(launcher_client::LauncherClient::new(channel))
 }
 
 /// The socket's inode, found beneath `dir` without following a link out of it.
 fn resolve(dir: &Path) -> Result<OwnedFd, ConnectError> {
-    let directory = std::fs::File::open(dir)
-        .map_err(|source| ConnectError::Directory { path: dir.to_owned(), source })?;
+    let directory = std::fs::File::open(dir).map_err(|source| ConnectError::Directory {
+        path: dir.to_owned(),
+        source,
+    })?;
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    openat2(directory.as_fd(), SOCKET, how)
-        .map_err(|errno| ConnectError::Socket { path: dir.to_owned(), source: errno.into() })
+    openat2(directory.as_fd(), SOCKET, how).map_err(|errno| ConnectError::Socket {
+        path: dir.to_owned(),
+        source: errno.into(),
+    })
 }
 
 #[cfg(test)]
@@ -91,7 +98,10 @@ mod tests {
     #[tokio::test]
     async fn a_missing_directory_is_named() {
         let err = connect(Path::new("/nonexistent/pod")).await.unwrap_err();
-        assert_eq!(err.to_string(), "cannot open the runtime directory /nonexistent/pod");
+        assert_eq!(
+            err.to_string(),
+            "cannot open the runtime directory /nonexistent/pod"
+        );
     }
 
     #[tokio::test]
@@ -101,6 +111,9 @@ mod tests {
             std::os::unix::net::UnixListener::bind(elsewhere.path().join(SOCKET)).unwrap();
         let pod = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(elsewhere.path().join(SOCKET), pod.path().join(SOCKET)).unwrap();
-        assert!(matches!(connect(pod.path()).await, Err(ConnectError::Socket { .. })));
+        assert!(matches!(
+            connect(pod.path()).await,
+            Err(ConnectError::Socket { .. })
+        ));
     }
 }

@@ -10,11 +10,9 @@ use launcher::emulation::{self, Emulation};
 use launcher::init::{self, InitArgs};
 use launcher::run::{self, RunArgs, Sandbox, shim};
 use launcher::{host, pod, volumes};
-use launcher_api::launcher_client::LauncherClient;
 use launcher_api::{
     GetDomainXmlRequest, GetStatusRequest, Phase, ShutdownRequest, Status, WatchRequest,
 };
-use tonic::transport::Channel;
 
 #[derive(Parser)]
 #[command(
@@ -196,8 +194,8 @@ fn render(file: &std::path::Path, emulation: Emulation) -> anyhow::Result<String
     Ok(launcher::convert::convert(&vmi, &host)?.to_xml()?)
 }
 
-async fn client(sandbox: &Sandbox) -> anyhow::Result<LauncherClient<Channel>> {
-    let client = launcher_api::connect(&sandbox.runtime_dir()).await;
+async fn client(sandbox: &Sandbox) -> anyhow::Result<run::Client> {
+    let client = run::connect(&sandbox.runtime_dir()).await;
     client.with_context(|| format!("cannot reach {}/{}", sandbox.namespace, sandbox.name))
 }
 

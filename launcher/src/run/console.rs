@@ -43,7 +43,7 @@ pub enum ConsoleError {
 /// # Errors
 /// [`ConsoleError`]; the terminal is as before in any case.
 pub async fn attach(runtime_dir: &Path) -> Result<Left, ConsoleError> {
-    let mut client = launcher_api::connect(runtime_dir).await?;
+    let mut client = super::connect(runtime_dir).await?;
     let (keys, typed) = mpsc::channel(1);
     let mut printed = client
         .console(ReceiverStream::new(typed))

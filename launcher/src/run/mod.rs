@@ -20,10 +20,13 @@ mod session;
 pub mod shim;
 mod timeline;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use launcher_api::ConnectError;
+use launcher_api::launcher_client::LauncherClient;
+use tonic::transport::Channel;
 
 pub use console::{Left, attach};
 pub use inputs::{Binding, load};
@@ -72,6 +75,30 @@ pub struct RunArgs {
     /// Leave the serial console alone, even on a terminal.
     #[arg(long)]
     pub no_console: bool,
+}
+
+/// The launcher's protocol, from the side of whoever drives a VM.
+pub type Client = LauncherClient<Channel>;
+
+/// How long a launcher that starts, or starts again, may take to listen.
+const LISTENS: Duration = Duration::from_secs(2);
+
+/// A client of a local VM's launcher; waits for one that is starting.
+///
+/// # Errors
+/// As [`launcher_api::connect`], once [`LISTENS`] has passed.
+pub async fn connect(runtime_dir: &Path) -> Result<Client, ConnectError> {
+    let until = tokio::time::Instant::now() + LISTENS;
+    loop {
+        match launcher_api::connect(runtime_dir).await {
+            Err(ConnectError::Socket { .. } | ConnectError::Transport { .. })
+                if tokio::time::Instant::now() < until =>
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// What `--until` waits for.

@@ -192,9 +192,7 @@ pub(super) fn create(
             name: name.into(),
         });
     };
-    if let Ok(stale) = pod::read_json::<Sandbox>(&dir.join("sandbox.json")) {
-        unmake(&stale)?;
-    }
+    let stale = pod::read_json::<Sandbox>(&dir.join("sandbox.json"));
     let mut sandbox = Sandbox {
         namespace: namespace.into(),
         name: name.into(),
@@ -202,6 +200,7 @@ pub(super) fn create(
         network,
         result: Value::Null,
     };
+    unmake(stale.as_ref().unwrap_or(&Sandbox { network: None, ..sandbox.clone() }))?;
     match furnish(&mut sandbox) {
         Ok(()) => Ok((sandbox, lock)),
         Err(error) => {

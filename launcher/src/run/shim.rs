@@ -114,6 +114,7 @@ pub fn keep(spec: &Spec, lock: Option<i32>) -> Result<u8, ShimError> {
     if let Some(lock) = lock {
         close_on_exec(lock).map_err(failed("keep", "the sandbox's lock"))?;
     }
+    let home = Home::remember()?;
     enter(spec)?;
     let init = start(spec)?;
     // `run` may have died before the death signal was asked for.
@@ -121,12 +122,36 @@ pub fn keep(spec: &Spec, lock: Option<i32>) -> Result<u8, ShimError> {
         terminate(&init);
     }
     let code = wait(&init, &signals);
-    if let (true, Some(sandbox)) = (getppid() != parent, &spec.sandbox)
-        && let Err(error) = sandbox::remove(sandbox)
-    {
-        eprintln!("virt-launcher: {error}");
+    if let (true, Some(sandbox)) = (getppid() != parent, &spec.sandbox) {
+        home.enter()?;
+        if let Err(error) = sandbox::remove(sandbox) {
+            eprintln!("virt-launcher: {error}");
+        }
     }
     Ok(code)
+}
+
+/// The host's namespaces: CNI plugins and the sandbox's own mount are there.
+struct Home {
+    mount: File,
+    network: File,
+}
+
+impl Home {
+    fn remember() -> Result<Self, ShimError> {
+        let open = |name: &str| {
+            let path = Path::new("/proc/self/ns").join(name);
+            File::open(&path).map_err(failed("open", &path))
+        };
+        Ok(Self { mount: open("mnt")?, network: open("net")? })
+    }
+
+    fn enter(self) -> Result<(), ShimError> {
+        setns(self.network, CloneFlags::CLONE_NEWNET)
+            .map_err(failed("go back to", "the host's network namespace"))?;
+        setns(self.mount, CloneFlags::CLONE_NEWNS)
+            .map_err(failed("go back to", "the host's mount namespace"))
+    }
 }
 
 fn close_on_exec(descriptor: i32) -> nix::Result<()> {

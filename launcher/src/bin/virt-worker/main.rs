@@ -106,10 +106,17 @@ fn main() -> anyhow::Result<ExitCode> {
             runtime_dir,
             accelerator,
         } => {
+            unblock_signals()?;
             runtime.block_on(start::probe(&Pod::new(runtime_dir), accelerator))?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// init starts its workers with every signal blocked, so that a request to end which comes before
+/// the worker can take it waits and does not kill it.
+fn unblock_signals() -> anyhow::Result<()> {
+    nix::sys::signal::SigSet::all().thread_unblock().context("cannot unblock signals")
 }
 
 async fn run(
@@ -118,6 +125,7 @@ async fn run(
     packet_sockets: Vec<PacketSocket>,
 ) -> anyhow::Result<Outcome> {
     let terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
+    unblock_signals()?;
     let vmi: VirtualMachineInstance = pod::read_json(&pod.vmi())?;
     let mut record = pod::read_json::<Record>(&pod.record()).unwrap_or_default();
     record.worker_starts += 1;
