@@ -248,10 +248,9 @@ fn another_client_behind_the_tap_gets_nothing() {
     success(&mut pod.netbind(&["setup"]));
     let _server = Serve::start(&pod);
     let guest = Guest::behind(&pod, "tap0", "02:00:00:00:99:99");
-    let mut client = guest.namespace.command("busybox");
+    let mut client = guest.namespace.command("udhcpc");
     let output = client
         .args([
-            "udhcpc",
             "-i",
             GUEST_LINK,
             "-n",
