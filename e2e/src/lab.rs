@@ -1,12 +1,13 @@
 //! A host for one test.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::{SocketAddrV4, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -23,7 +24,11 @@ impl Lab {
     /// # Panics
     /// Without root.
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("ferrovirt-").tempdir();
+        // Other users read manifests in it.
+        let directory = tempfile::Builder::new()
+            .prefix("ferrovirt-")
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir();
         let lab = Self { directory: directory.expect("a temporary directory can be made") };
         let netns = lab.netns();
         File::create(&netns).expect("the directory can be written");
@@ -125,6 +130,18 @@ impl Lab {
             .chain(links.map(|line| format!("link {line}")))
             .chain(processes.map(|(pid, args)| format!("process {pid} {args}")))
             .collect()
+    }
+
+    /// Waits until nothing is left by a VM whose maker was killed.
+    ///
+    /// # Panics
+    /// Naming all that is left, when `limit` has passed.
+    pub fn assert_becomes_clean(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while !self.leftovers().is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.assert_clean();
     }
 
     /// Fails where something was left.

@@ -13,8 +13,15 @@ mod console;
 mod lab;
 mod vm;
 
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 pub use console::Console;
 pub use lab::Lab;
@@ -71,4 +78,28 @@ pub fn eventually<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Opt
         // The kernel has no event for most of what is waited for here.
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The same command as the user and group `nobody`, wherever its program lies.
+///
+/// # Panics
+/// Where the program cannot be opened.
+#[expect(unsafe_code, reason = "a child changes its user between fork and exec")]
+pub fn as_nobody(command: &Command) -> Command {
+    const NOBODY: u32 = 65534;
+    // By descriptor: nobody may not be let into the directory of the user's build.
+    let program = File::open(command.get_program()).expect("the program can be opened");
+    let mut dropped = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    dropped.args(command.get_args());
+    // SAFETY: system calls alone, and `program` stays open in the closure.
+    unsafe {
+        dropped.pre_exec(move || {
+            let _ = &program;
+            let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+            setgroups(&[group])?;
+            setresgid(group, group, group)?;
+            setresuid(user, user, user).map_err(io::Error::from)
+        })
+    };
+    dropped
 }

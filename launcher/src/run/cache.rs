@@ -93,13 +93,9 @@ fn fill(root: &Path, cache: &Path, accelerator: Accelerator) -> anyhow::Result<(
         .context("cannot start the probe")?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{}",
-            words
-                .lines()
-                .last()
-                .unwrap_or("the probe ended without a word")
-        );
+        let last = words.lines().last();
+        let last = last.map(|line| line.trim_start_matches("virt-worker: "));
+        bail!("{}", last.unwrap_or("the probe ended without a word"));
     }
     let made = Pod::new(&runtime_dir).capabilities();
     match fs::rename(&made, cache) {

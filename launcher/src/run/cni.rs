@@ -14,6 +14,9 @@ const PLUGIN_DIRS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cn
 /// The bridge of the network that `run` makes where no other is given.
 pub(super) const BRIDGE: &str = "ferrovirt0";
 
+/// The plugin that sets up a pod's loopback interface.
+const LOOPBACK: &str = "loopback";
+
 /// The addresses of that network.
 const SUBNET: &str = "10.143.0.0/24";
 
@@ -115,9 +118,9 @@ impl Network {
 
     /// The loopback interface of a pod on this network.
     pub(super) fn loopback(&self) -> Self {
-        let plugin = json!({"type": "loopback"});
+        let plugin = json!({"type": LOOPBACK});
         Self {
-            name: "loopback".into(),
+            name: LOOPBACK.into(),
             version: "1.0.0".into(),
             plugins: plugin.as_object().cloned().into_iter().collect(),
             directories: self.directories.clone(),
@@ -164,6 +167,21 @@ impl Network {
             plugins,
             directories: search_path(directories),
         })
+    }
+
+    /// Looks for every plugin that an attachment needs, before anything is made.
+    ///
+    /// # Errors
+    /// [`CniError::Missing`], the first.
+    pub(super) fn installed(&self) -> Result<(), CniError> {
+        let kinds = self.plugins.iter().flat_map(|plugin| {
+            let ipam = plugin.get("ipam").and_then(|ipam| ipam.get("type"));
+            [plugin.get("type"), ipam].into_iter().flatten()
+        });
+        kinds
+            .filter_map(Value::as_str)
+            .chain([LOOPBACK])
+            .try_for_each(|kind| self.find(kind).map(drop))
     }
 
     /// Attaches the pod; returns the last plugin's result.

@@ -229,13 +229,13 @@ fn secret_file(path: &Path, data: SecretData) -> anyhow::Result<PathBuf> {
         .iter()
         .map(|name| path.join(name))
         .find(|file| file.is_file());
-    found.ok_or_else(|| anyhow!("{} holds none of {}", path.display(), names.join(", ")))
+    found.ok_or_else(|| anyhow!("{} holds no file named {}; make one", path.display(), names.join(" or ")))
 }
 
 fn regular(path: &Path) -> anyhow::Result<PathBuf> {
     let meta = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     if !meta.is_file() {
-        bail!("{} is no regular file", path.display());
+        bail!("{} is no regular file; name one", path.display());
     }
     Ok(path.to_owned())
 }

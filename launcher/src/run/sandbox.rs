@@ -180,6 +180,9 @@ pub(super) fn create(
     name: &str,
     network: Option<Network>,
 ) -> Result<(Sandbox, Lock), SandboxError> {
+    if let Some(network) = &network {
+        network.installed()?;
+    }
     let dir = Sandbox::directory(root, namespace, name);
     fs::DirBuilder::new()
         .recursive(true)
@@ -204,8 +207,10 @@ pub(super) fn create(
     match furnish(&mut sandbox) {
         Ok(()) => Ok((sandbox, lock)),
         Err(error) => {
-            // The first error is the one that matters.
+            // The first error is the one that matters. A plugin that fails at ADD may fail at DEL
+            // too: nobody would ever succeed, so nothing is kept for a later attempt.
             let _ = remove(&sandbox);
+            let _ = fs::remove_dir_all(&sandbox.dir);
             Err(error)
         }
     }

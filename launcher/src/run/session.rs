@@ -23,7 +23,8 @@ use super::sandbox::{Lock, Sandbox};
 use super::shim::Spec;
 use super::timeline::Timeline;
 use super::{Until, ping};
-use crate::pod;
+use crate::lifecycle::{Outcome, Record};
+use crate::pod::{self, Pod};
 
 /// The pause between two attempts to reach a launcher that is starting (again).
 const RETRY: Duration = Duration::from_millis(10);
@@ -198,6 +199,12 @@ impl Session {
                         story.note(&event);
                         self.tell(timeline, &event);
                     }
+                    if story.failure.is_none()
+                        && let Some(cause) = self.failure()
+                    {
+                        timeline.done("failed", &cause);
+                        story.failure = Some(cause);
+                    }
                     return self.verdict(status, &story, until.is_some());
                 }
             }
@@ -247,6 +254,16 @@ impl Session {
             let pid = nix::unistd::Pid::from_raw(id.cast_signed());
             // It may have ended since.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        }
+    }
+
+    /// Why the VM failed, as the worker wrote it down: one that failed at once was gone before
+    /// anybody could watch it.
+    fn failure(&self) -> Option<String> {
+        let record = Pod::new(&self.runtime_dir).record();
+        match pod::read_json::<Record>(&record).ok()?.outcome? {
+            Outcome::Failed(cause) => Some(cause),
+            Outcome::Succeeded(_) => None,
         }
     }
 

@@ -72,7 +72,18 @@ enum Role {
     },
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    match act() {
+        Ok(code) => code,
+        Err(error) => {
+            // The alternate form has the causes in the same line.
+            eprintln!("virt-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act() -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false)
