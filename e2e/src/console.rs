@@ -1,11 +1,11 @@
-//! The serial console of a guest, driven through `virt-launcher console`.
+//! A program at which somebody types: `virt-launcher console`, or one on a terminal.
 
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::Lab;
+use crate::{Lab, eventually};
 
 /// A session at the console.
 pub struct Console {
@@ -22,13 +22,21 @@ impl Console {
     /// # Panics
     /// Where virt-launcher is not built.
     pub fn open(lab: &Lab, name: &str) -> Self {
-        let mut child = lab
-            .launcher()
-            .args(["console", name])
+        let mut command = lab.launcher();
+        command.args(["console", name]);
+        Self::start(command)
+    }
+
+    /// Starts a program.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("virt-launcher can be started");
+            .expect("the program can be started");
         let keys = child.stdin.take().expect("it is a pipe");
         let mut stdout = child.stdout.take().expect("it is a pipe");
         let (sender, printed) = channel();
@@ -40,7 +48,12 @@ impl Console {
                 }
             }
         });
-        Self { child, keys, printed, text: String::new() }
+        Self {
+            child,
+            keys,
+            printed,
+            text: String::new(),
+        }
     }
 
     /// Types.
@@ -48,7 +61,9 @@ impl Console {
     /// # Panics
     /// Where the session has ended.
     pub fn send(&mut self, text: &str) {
-        self.keys.write_all(text.as_bytes()).expect("the session is open");
+        self.keys
+            .write_all(text.as_bytes())
+            .expect("the session is open");
     }
 
     /// Waits until the guest has printed `text`; returns what came before it.
@@ -71,6 +86,16 @@ impl Console {
         }
     }
 
+    /// Waits until the session has ended.
+    ///
+    /// # Panics
+    /// When it does not in time.
+    pub fn ended(mut self, limit: Duration) -> ExitStatus {
+        eventually("the end of the session", limit, || {
+            self.child.try_wait().expect("the child can be waited for")
+        })
+    }
+
     /// Runs a shell command in the guest; returns its output.
     ///
     /// # Panics
@@ -79,7 +104,9 @@ impl Console {
         // Typed in two parts, so that the echo of the command line is not taken for its end.
         self.send(&format!("{command}; echo \"=end\"\"=\"\n"));
         let output = self.expect("=end=", limit);
-        output.split_once('\n').map_or(output.clone(), |(_, rest)| rest.to_owned())
+        output
+            .split_once('\n')
+            .map_or(output.clone(), |(_, rest)| rest.to_owned())
     }
 }
 

@@ -12,6 +12,24 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
+/// Lays a layer over each file's directory, in a mount namespace that ends with the command.
+const HIDE: &str = r#"set -e
+    layers=$1; shift
+    mount --make-rprivate /
+    mount -t tmpfs tmpfs "$layers"
+    layer=0
+    while [ "$1" != -- ]; do
+        directory=$(realpath "$(dirname "$1")")
+        layer=$((layer + 1))
+        mkdir -p "$layers/$layer/upper" "$layers/$layer/work"
+        mount -t overlay overlay "$directory" \
+            -o "lowerdir=$directory,upperdir=$layers/$layer/upper,workdir=$layers/$layer/work"
+        rm -f "$directory/$(basename "$1")"
+        shift
+    done
+    shift
+    exec "$@""#;
+
 /// A network namespace that plays the host's, and a directory for all state.
 #[derive(Debug)]
 pub struct Lab {
@@ -29,14 +47,22 @@ impl Lab {
             .prefix("ferrovirt-")
             .permissions(Permissions::from_mode(0o755))
             .tempdir();
-        let lab = Self { directory: directory.expect("a temporary directory can be made") };
+        let lab = Self {
+            directory: directory.expect("a temporary directory can be made"),
+        };
         let netns = lab.netns();
         File::create(&netns).expect("the directory can be written");
         std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("network namespaces take root");
             let own = Path::new("/proc/thread-self/ns/net");
-            mount(Some(own), &netns, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                .expect("the namespace can be kept");
+            mount(
+                Some(own),
+                &netns,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )
+            .expect("the namespace can be kept");
         })
         .join()
         .expect("the thread made the namespace");
@@ -61,15 +87,17 @@ impl Lab {
     }
 
     /// A command that runs on this host.
-    #[expect(unsafe_code, reason = "a child enters the namespace between fork and exec")]
+    #[expect(
+        unsafe_code,
+        reason = "a child enters the namespace between fork and exec"
+    )]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let netns = File::open(self.netns()).expect("the lab's namespace is kept");
         let mut command = Command::new(program);
         // SAFETY: one system call on a descriptor that was opened before the fork.
         unsafe {
-            command.pre_exec(move || {
-                setns(&netns, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
-            })
+            command
+                .pre_exec(move || setns(&netns, CloneFlags::CLONE_NEWNET).map_err(io::Error::from))
         };
         command
     }
@@ -81,10 +109,34 @@ impl Lab {
         command
     }
 
+    /// Runs a command on this host where the files at `paths` do not exist.
+    ///
+    /// # Panics
+    /// Where the kernel has no overlay file system.
+    pub fn without(&self, paths: &[&str], command: &Command) -> Output {
+        let layers = self.path().join("layers");
+        std::fs::create_dir_all(&layers).expect("the directory can be written");
+        let mut hidden = self.command("unshare");
+        hidden
+            .args(["--mount", "sh", "-c", HIDE, "sh"])
+            .arg(&layers)
+            .args(paths)
+            .arg("--");
+        hidden
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdin(Stdio::null());
+        hidden.output().expect("unshare is installed")
+    }
+
     /// Runs `virt-launcher` to its end.
     pub fn launcher_output(&self, args: &[&str]) -> Output {
         let mut command = self.launcher();
-        command.args(args).stdin(Stdio::null()).output().expect("virt-launcher is built")
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .expect("virt-launcher is built")
     }
 
     /// Connects from this host.
@@ -117,12 +169,25 @@ impl Lab {
         let here = self.path().display().to_string();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let netns = self.netns().display().to_string();
-        let mounts = mounts.lines().filter(|line| line.contains(&here) && !line.contains(&netns));
-        let sandboxes = std::fs::read_dir(self.root().join("sandboxes")).into_iter().flatten();
-        let sandboxes = sandboxes.flatten().map(|entry| entry.path().display().to_string());
-        let links = self.command("ip").args(["-br", "link"]).output().expect("ip is installed");
+        let mounts = mounts
+            .lines()
+            .filter(|line| line.contains(&here) && !line.contains(&netns));
+        let sandboxes = std::fs::read_dir(self.root().join("sandboxes"))
+            .into_iter()
+            .flatten();
+        let sandboxes = sandboxes
+            .flatten()
+            .map(|entry| entry.path().display().to_string());
+        let links = self
+            .command("ip")
+            .args(["-br", "link"])
+            .output()
+            .expect("ip is installed");
         let links = String::from_utf8_lossy(&links.stdout).into_owned();
-        let links = links.lines().filter(|line| !line.starts_with("lo ")).map(str::to_owned);
+        let links = links
+            .lines()
+            .filter(|line| !line.starts_with("lo "))
+            .map(str::to_owned);
         let processes = processes().filter(|(_, args)| args.contains(&here));
         mounts
             .map(|line| format!("mount {line}"))

@@ -42,9 +42,16 @@ pub fn repository() -> PathBuf {
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a process knows its program");
     // target/<profile>/deps/<test>
-    let directory = own.ancestors().nth(2).expect("a test lies in target/<profile>/deps");
+    let directory = own
+        .ancestors()
+        .nth(2)
+        .expect("a test lies in target/<profile>/deps");
     let path = directory.join(name);
-    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: cargo build --workspace --bins",
+        path.display()
+    );
     path
 }
 
@@ -54,7 +61,10 @@ pub fn program(name: &str) -> PathBuf {
 /// Where they are not made.
 pub fn images() -> PathBuf {
     let path = repository().join("e2e/out/images");
-    assert!(path.join("index.json").exists(), "there are no guests: make guests");
+    assert!(
+        path.join("index.json").exists(),
+        "there are no guests: make guests"
+    );
     path.canonicalize().expect("the path exists")
 }
 

@@ -115,7 +115,10 @@ impl<'lab> Vm<'lab> {
     pub fn wait_for_next(&mut self, event: &str, limit: Duration) -> Event {
         let until = Instant::now() + limit;
         loop {
-            match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self
+                .events
+                .recv_timeout(until.saturating_duration_since(Instant::now()))
+            {
                 Ok(next) => {
                     self.seen.push(next.clone());
                     if next.event == event {
@@ -125,21 +128,29 @@ impl<'lab> Vm<'lab> {
                 Err(RecvTimeoutError::Timeout) => self.fail(&format!("no {event} in {limit:?}")),
                 Err(RecvTimeoutError::Disconnected) => {
                     let stderr = self.stderr.take().and_then(|t| t.join().ok());
-                    self.fail(&format!("ended before {event}: {}", stderr.unwrap_or_default()));
+                    self.fail(&format!(
+                        "ended before {event}: {}",
+                        stderr.unwrap_or_default()
+                    ));
                 }
             }
         }
     }
 
     fn fail(&self, what: &str) -> ! {
-        let seen: Vec<String> =
-            self.seen.iter().map(|e| format!("{} {}", e.event, e.message)).collect();
+        let seen: Vec<String> = self
+            .seen
+            .iter()
+            .map(|e| format!("{} {}", e.event, e.message))
+            .collect();
         panic!("{what}\nevents:\n{}\n{}", seen.join("\n"), self.artefacts());
     }
 
     /// All that the launcher and the guest said, for a failed test.
     pub fn artefacts(&self) -> String {
-        let Some(directory) = self.directory() else { return "no sandbox".into() };
+        let Some(directory) = self.directory() else {
+            return "no sandbox".into();
+        };
         let files = ["launcher.log", "runtime/serial0.log", "runtime/libvirt.log"];
         let texts = files.map(|file| {
             let text = std::fs::read(directory.join(file)).unwrap_or_default();
@@ -162,7 +173,9 @@ impl<'lab> Vm<'lab> {
     /// # Panics
     /// Where there is no sandbox.
     pub fn runtime_dir(&self) -> PathBuf {
-        self.directory().expect("the VM has a sandbox").join("runtime")
+        self.directory()
+            .expect("the VM has a sandbox")
+            .join("runtime")
     }
 
     /// The process id of `virt-launcher run`.
@@ -184,7 +197,12 @@ impl<'lab> Vm<'lab> {
         let init = child_of(sandbox, "virt-launcher")?;
         let worker = child_of(init, "virt-worker")?;
         let qemu = child_of(init, "qemu-system")?;
-        Some(Processes { sandbox, init, worker, qemu })
+        Some(Processes {
+            sandbox,
+            init,
+            worker,
+            qemu,
+        })
     }
 
     /// The worker, once there is one other than `than`.
@@ -214,8 +232,13 @@ impl<'lab> Vm<'lab> {
     /// Where the VM has none.
     pub fn address(&self) -> Ipv4Addr {
         let status = self.status();
-        let address = status["interfaces"][0]["address"].as_str().unwrap_or_default();
-        let address = address.split('/').next().and_then(|address| address.parse().ok());
+        let address = status["interfaces"][0]["address"]
+            .as_str()
+            .unwrap_or_default();
+        let address = address
+            .split('/')
+            .next()
+            .and_then(|address| address.parse().ok());
         address.unwrap_or_else(|| panic!("no address in {status}"))
     }
 
@@ -242,7 +265,11 @@ impl<'lab> Vm<'lab> {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
                 break status;
             }
-            assert!(Instant::now() < until, "virt-launcher does not end\n{}", self.artefacts());
+            assert!(
+                Instant::now() < until,
+                "virt-launcher does not end\n{}",
+                self.artefacts()
+            );
             std::thread::sleep(Duration::from_millis(10));
         };
         let stderr = self.stderr.take().and_then(|thread| thread.join().ok());
@@ -280,10 +307,18 @@ impl Drop for Vm<'_> {
 
 /// A child whose program's name begins so.
 pub(crate) fn child_of(parent: i32, name: &str) -> Option<i32> {
-    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten();
-    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<i32> =
-        children.flat_map(|c| c.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task"))
+        .ok()?
+        .flatten();
+    let children =
+        tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<i32> = children
+        .flat_map(|c| {
+            c.split_whitespace()
+                .filter_map(|p| p.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect();
     children.into_iter().find(|child| {
         std::fs::read_to_string(format!("/proc/{child}/comm"))
             .is_ok_and(|comm| comm.trim_end().starts_with(&name[..name.len().min(15)]))

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Context;
-use crds::{DHCPOptions, Interface, VirtualMachineInstance};
+use crds::{Interface, VirtualMachineInstance};
 use netbind::{DhcpOptions, SetupOptions, TapOptions};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
@@ -113,7 +113,7 @@ fn bind(args: &InitArgs) -> anyhow::Result<Vec<(String, OwnedFd)>> {
             .hostname
             .clone()
             .or_else(|| vmi.metadata.name.clone()),
-        dhcp: dhcp_options(interface.dhcp_options.as_ref()),
+        dhcp: dhcp_options(interface),
     })?;
     for warning in &guest.warnings {
         eprintln!("virt-launcher: warning: {warning}");
@@ -135,12 +135,18 @@ fn make_public(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// The manifest's words for DHCP in netbind's.
-fn dhcp_options(given: Option<&DHCPOptions>) -> DhcpOptions {
-    let mut options = DhcpOptions::default();
-    let Some(given) = given else { return options };
+fn dhcp_options(interface: &Interface) -> DhcpOptions {
+    // Validation has seen that each value below parses.
+    let client = interface.mac_address.as_ref();
+    let mut options = DhcpOptions {
+        client: client.and_then(|mac| mac.parse().ok()),
+        ..DhcpOptions::default()
+    };
+    let Some(given) = &interface.dhcp_options else {
+        return options;
+    };
     options.boot_file_name = given.boot_file_name.clone();
     options.tftp_server_name = given.tftp_server_name.clone();
-    // Validation has seen that each is an IPv4 address and each option a private one.
     options.ntp_servers = given
         .ntp_servers
         .iter()
@@ -160,17 +166,22 @@ mod tests {
 
     #[test]
     fn dhcp_options_are_carried_over() {
-        let given: DHCPOptions = serde_json::from_value(serde_json::json!({
-            "bootFileName": "pxelinux.0",
-            "tftpServerName": "tftp.example",
-            "ntpServers": ["10.0.0.1"],
-            "privateOptions": [{"option": 240, "value": "x"}],
+        let given: Interface = serde_json::from_value(serde_json::json!({
+            "name": "default",
+            "macAddress": "02:00:00:00:00:09",
+            "dhcpOptions": {
+                "bootFileName": "pxelinux.0",
+                "tftpServerName": "tftp.example",
+                "ntpServers": ["10.0.0.1"],
+                "privateOptions": [{"option": 240, "value": "x"}],
+            },
         }))
         .unwrap();
-        let options = dhcp_options(Some(&given));
+        let options = dhcp_options(&given);
         assert_eq!(options.boot_file_name.as_deref(), Some("pxelinux.0"));
         assert_eq!(options.tftp_server_name.as_deref(), Some("tftp.example"));
         assert_eq!(options.ntp_servers, [Ipv4Addr::new(10, 0, 0, 1)]);
         assert_eq!(options.private[&240], "x");
+        assert_eq!(options.client, Some(netbind::Mac([2, 0, 0, 0, 0, 9])));
     }
 }

@@ -135,6 +135,9 @@ pub fn keep(spec: &Spec, lock: Option<i32>) -> Result<u8, ShimError> {
 struct Home {
     mount: File,
     network: File,
+    /// The PID namespace of children: that of the pod has ended with its init, and takes neither
+    /// processes nor threads any more.
+    pid: File,
 }
 
 impl Home {
@@ -143,10 +146,16 @@ impl Home {
             let path = Path::new("/proc/self/ns").join(name);
             File::open(&path).map_err(failed("open", &path))
         };
-        Ok(Self { mount: open("mnt")?, network: open("net")? })
+        Ok(Self {
+            mount: open("mnt")?,
+            network: open("net")?,
+            pid: open("pid")?,
+        })
     }
 
     fn enter(self) -> Result<(), ShimError> {
+        setns(self.pid, CloneFlags::CLONE_NEWPID)
+            .map_err(failed("go back to", "the host's PID namespace"))?;
         setns(self.network, CloneFlags::CLONE_NEWNET)
             .map_err(failed("go back to", "the host's network namespace"))?;
         setns(self.mount, CloneFlags::CLONE_NEWNS)
@@ -338,12 +347,13 @@ fn etc(hostname: &str) -> Result<(), ShimError> {
     let files = [
         (
             "passwd",
-            format!(
-                "root:x:0:0:root:/:/bin/false\nqemu:x:{QEMU_ID}:{QEMU_ID}:qemu:/:/bin/false\n"
-            ),
+            format!("root:x:0:0:root:/:/bin/false\nqemu:x:{QEMU_ID}:{QEMU_ID}:qemu:/:/bin/false\n"),
         ),
         ("group", format!("root:x:0:\nqemu:x:{QEMU_ID}:\n")),
-        ("hosts", format!("127.0.0.1 localhost {hostname}\n::1 localhost {hostname}\n")),
+        (
+            "hosts",
+            format!("127.0.0.1 localhost {hostname}\n::1 localhost {hostname}\n"),
+        ),
     ];
     for (name, text) in files {
         let source = Path::new("/run").join(name);
