@@ -14,7 +14,11 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// The generated messages, client and server.
-#[expect(missing_docs, reason = "generated; launcher.proto has the docs")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; launcher.proto has the docs"
+)]
 mod generated {
     tonic::include_proto!("ferrovirt.launcher.v1");
 }

@@ -201,10 +201,12 @@ impl Network {
     /// # Errors
     /// [`CniError`] of the last plugin that failed; the others have been called all the same.
     pub(super) fn del(&self, attachment: &Attachment, result: &Value) -> Result<(), CniError> {
-        let calls = self.plugins.iter().rev();
-        calls
-            .map(|plugin| self.call("DEL", plugin, attachment, result))
-            .fold(Ok(()), |all, one| one.map(drop).and(all))
+        let mut outcome = Ok(());
+        for plugin in self.plugins.iter().rev() {
+            let called = self.call("DEL", plugin, attachment, result);
+            outcome = called.map(drop).and(outcome);
+        }
+        outcome
     }
 
     fn call(
