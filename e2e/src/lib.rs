@@ -9,6 +9,12 @@
 //! touches the machine's own network, and dropping a [`Lab`] removes all that it made; what a
 //! failed test leaves to read goes to the test's output.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a step of the harness that fails is a test that fails"
+)]
+
 mod console;
 mod lab;
 mod vm;
