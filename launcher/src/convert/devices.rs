@@ -182,10 +182,8 @@ fn inputs(spec: &DomainSpec) -> impl Iterator<Item = (&str, InputBus, InputType)
 fn input(name: &str, bus: InputBus, kind: InputType) -> Input {
     let (bus, model) = match bus {
         InputBus::Usb => (domain_xml::InputBus::Usb, None),
-        InputBus::Virtio => (
-            domain_xml::InputBus::Virtio,
-            Some(VirtioModel::VirtioNonTransitional),
-        ),
+        // libvirt knows transitional models of evdev passthrough only.
+        InputBus::Virtio => (domain_xml::InputBus::Virtio, Some(VirtioModel::Virtio)),
     };
     Input {
         bus: Some(bus),

@@ -172,7 +172,7 @@ fn the_rest() {
             "autoattachInputDevice: true, inputs: [{name: k, type: keyboard, bus: virtio},
               {name: 'a b', type: tablet}]",
             &[
-                r#"<input type="keyboard" bus="virtio" model="virtio-non-transitional">"#,
+                r#"<input type="keyboard" bus="virtio" model="virtio">"#,
                 r#"<input type="tablet" bus="usb"/>"#,
                 "!default-0",
             ],
