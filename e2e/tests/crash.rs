@@ -1,5 +1,11 @@
 //! What a guest notices when a part of us is killed: nothing, or a clean end.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a step that fails is a test that fails"
+)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
