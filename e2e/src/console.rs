@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -101,12 +102,15 @@ impl Console {
     /// # Panics
     /// When it does not come back in time.
     pub fn run(&mut self, command: &str, limit: Duration) -> String {
-        // Typed in two parts, so that the echo of the command line is not taken for its end.
-        self.send(&format!("{command}; echo \"=end\"\"=\"\n"));
-        let output = self.expect("=end=", limit);
-        output
-            .split_once('\n')
-            .map_or(output.clone(), |(_, rest)| rest.to_owned())
+        // A number of its own, because a new session is shown what earlier ones ran; and typed in
+        // two parts, so that the echo of the command line is not taken for its output.
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        self.send(&format!(
+            "echo \"=begin\"\"{run}=\"; {command}; echo \"=end\"\"{run}=\"\n"
+        ));
+        self.expect(&format!("=begin{run}=\r\n"), limit);
+        self.expect(&format!("=end{run}="), limit)
     }
 }
 

@@ -57,8 +57,17 @@ fn run(lab: &Lab, manifest: &Path, args: &[&str]) -> Command {
 /// Fails unless the command ended as a refusal should, with `words` in its one line.
 fn assert_refused(lab: &Lab, what: &str, output: &Output, words: Words) {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{what}: {}: {stderr}", output.status);
-    assert_eq!(stderr.lines().count(), 1, "{what} takes one line:\n{stderr}");
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{what}: {}: {stderr}",
+        output.status
+    );
+    assert_eq!(
+        stderr.lines().count(),
+        1,
+        "{what} takes one line:\n{stderr}"
+    );
     let mut rest = &*stderr;
     for word in words {
         let Some(at) = rest.find(word) else {
@@ -72,7 +81,9 @@ fn assert_refused(lab: &Lab, what: &str, output: &Output, words: Words) {
 
 fn refuse(lab: &Lab, what: &str, manifest: &str, args: &[&str], words: Words) {
     let path = lab.manifest(manifest);
-    let output = run(lab, &path, args).output().expect("virt-launcher can be started");
+    let output = run(lab, &path, args)
+        .output()
+        .expect("virt-launcher can be started");
     assert_refused(lab, what, &output, words);
 }
 
@@ -102,7 +113,10 @@ fn a_manifest_that_cannot_be_meant_is_refused_by_its_field() {
         ),
         (
             "number for a name",
-            with("{name: root, disk: {bus: virtio}}", "{name: {a: b}, disk: {bus: virtio}}"),
+            with(
+                "{name: root, disk: {bus: virtio}}",
+                "{name: {a: b}, disk: {bus: virtio}}",
+            ),
             &["spec.domain.devices.disks[0].name"],
         ),
         (
@@ -148,12 +162,18 @@ fn a_manifest_that_cannot_be_meant_is_refused_by_its_field() {
         ),
         (
             "volume of two kinds",
-            with("containerDisk:", "emptyDisk: {capacity: 1Gi}\n  containerDisk:"),
+            with(
+                "containerDisk:",
+                "emptyDisk: {capacity: 1Gi}\n  containerDisk:",
+            ),
             &["spec.volumes[0]"],
         ),
         (
             "volume of no kind",
-            with("  containerDisk: {image: 'localhost/ferrovirt/mini:devel'}\n", ""),
+            with(
+                "  containerDisk: {image: 'localhost/ferrovirt/mini:devel'}\n",
+                "",
+            ),
             &["spec.volumes[0]"],
         ),
         (
@@ -164,8 +184,16 @@ fn a_manifest_that_cannot_be_meant_is_refused_by_its_field() {
             ),
             &["smm"],
         ),
-        ("name too long", vmi(&"n".repeat(254), GOOD), &["metadata.name"]),
-        ("name that is none", vmi("Hello_World", GOOD), &["metadata.name"]),
+        (
+            "name too long",
+            vmi(&"n".repeat(254), GOOD),
+            &["metadata.name"],
+        ),
+        (
+            "name that is none",
+            vmi("Hello_World", GOOD),
+            &["metadata.name"],
+        ),
         ("no name", vmi("''", GOOD), &["metadata.name"]),
         ("another kind", GOOD_POD.to_owned(), &["vm.yaml", "kind"]),
         ("no YAML", "apiVersion: [".to_owned(), &["vm.yaml"]),
@@ -196,10 +224,26 @@ fn a_manifest_that_cannot_be_read_is_named() {
         path
     };
     let cases: [(&str, PathBuf, Words); 4] = [
-        ("no such file", lab.path().join("none.yaml"), &["none.yaml", "No such file"]),
-        ("a directory", lab.path().to_owned(), &["cannot read", "directory"]),
-        ("no text", file("bytes", &[0xff, 0xfe, 0x00]), &["bytes", "UTF-8"]),
-        ("without end", PathBuf::from("/dev/zero"), &["/dev/zero", "4 MiB"]),
+        (
+            "no such file",
+            lab.path().join("none.yaml"),
+            &["none.yaml", "No such file"],
+        ),
+        (
+            "a directory",
+            lab.path().to_owned(),
+            &["cannot read", "directory"],
+        ),
+        (
+            "no text",
+            file("bytes", &[0xff, 0xfe, 0x00]),
+            &["bytes", "UTF-8"],
+        ),
+        (
+            "without end",
+            PathBuf::from("/dev/zero"),
+            &["/dev/zero", "4 MiB"],
+        ),
     ];
     for (what, path, words) in cases {
         let output = run(&lab, &path, &[]).output().unwrap();
@@ -218,13 +262,24 @@ fn image(lab: &Lab, reference: &str, file: &Path, inside: &str) -> PathBuf {
         .arg(format!("{}={inside}", file.display()))
         .output()
         .expect("python3 is installed");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     layout
 }
 
 fn qemu_img(args: &[&str]) {
-    let made = Command::new("qemu-img").args(args).output().expect("qemu-img is installed");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made = Command::new("qemu-img")
+        .args(args)
+        .output()
+        .expect("qemu-img is installed");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
 }
 
 #[test]
@@ -232,10 +287,25 @@ fn an_image_that_is_missing_truncated_or_hostile_is_refused_before_the_vm_starts
     let lab = Lab::new();
     let path = |name: &str| lab.path().join(name);
     let text = |path: &Path| path.to_str().unwrap().to_owned();
-    let (base, backed, whole) = (text(&path("base")), text(&path("backed")), text(&path("whole")));
+    let (base, backed, whole) = (
+        text(&path("base")),
+        text(&path("backed")),
+        text(&path("whole")),
+    );
     qemu_img(&["create", "-q", "-f", "raw", &base, "1M"]);
-    qemu_img(&["create", "-q", "-f", "qcow2", "-b", &base, "-F", "raw", &backed]);
-    qemu_img(&["create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", &whole, "64M"]);
+    qemu_img(&[
+        "create", "-q", "-f", "qcow2", "-b", &base, "-F", "raw", &backed,
+    ]);
+    qemu_img(&[
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-o",
+        "preallocation=metadata",
+        &whole,
+        "64M",
+    ]);
     let bytes = fs::read(&whole).unwrap();
     fs::write(path("short"), &bytes[..bytes.len() / 3]).unwrap();
     fs::write(path("header"), &bytes[..20]).unwrap();
@@ -244,12 +314,42 @@ fn an_image_that_is_missing_truncated_or_hostile_is_refused_before_the_vm_starts
     qemu_img(&["create", "-q", "-f", "vmdk", &vmdk, "1M"]);
 
     let cases: [(&str, &str, &str, Words); 6] = [
-        ("a backing file", "backed", "/disk/d.qcow2", &["the VM failed: volume root", "backing file"]),
-        ("a truncated qcow2", "short", "/disk/d.qcow2", &["the VM failed: volume root", "truncated"]),
-        ("a truncated header", "header", "/disk/d.qcow2", &["the VM failed: volume root"]),
-        ("no bytes", "nothing", "/disk/d.img", &["the VM failed: volume root", "empty"]),
-        ("another format", "vmdk", "/disk/d.vmdk", &["the VM failed: volume root", "VMDK"]),
-        ("a disk elsewhere", "whole", "/elsewhere/d.qcow2", &["localhost/bad/whole:devel", "/disk"]),
+        (
+            "a backing file",
+            "backed",
+            "/disk/d.qcow2",
+            &["the VM failed: volume root", "backing file"],
+        ),
+        (
+            "a truncated qcow2",
+            "short",
+            "/disk/d.qcow2",
+            &["the VM failed: volume root", "truncated"],
+        ),
+        (
+            "a truncated header",
+            "header",
+            "/disk/d.qcow2",
+            &["the VM failed: volume root"],
+        ),
+        (
+            "no bytes",
+            "nothing",
+            "/disk/d.img",
+            &["the VM failed: volume root", "empty"],
+        ),
+        (
+            "another format",
+            "vmdk",
+            "/disk/d.vmdk",
+            &["the VM failed: volume root", "VMDK"],
+        ),
+        (
+            "a disk elsewhere",
+            "whole",
+            "/elsewhere/d.qcow2",
+            &["localhost/bad/whole:devel", "/disk"],
+        ),
     ];
     for (what, file, inside, words) in cases {
         let reference = format!("localhost/bad/{file}:devel");
@@ -259,23 +359,60 @@ fn an_image_that_is_missing_truncated_or_hostile_is_refused_before_the_vm_starts
     }
 
     // A layout whose blob was cut short.
-    let layout = image(&lab, "localhost/bad/cut:devel", &path("whole"), "/disk/cut.qcow2");
+    let layout = image(
+        &lab,
+        "localhost/bad/cut:devel",
+        &path("whole"),
+        "/disk/cut.qcow2",
+    );
     let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().flatten();
     for blob in blobs.filter(|blob| blob.metadata().unwrap().len() > 8192) {
         let length = blob.metadata().unwrap().len();
-        fs::OpenOptions::new().write(true).open(blob.path()).unwrap().set_len(length / 2).unwrap();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(blob.path())
+            .unwrap()
+            .set_len(length / 2)
+            .unwrap();
     }
     let manifest = with("localhost/ferrovirt/mini:devel", "localhost/bad/cut:devel");
     let words: Words = &["localhost/bad/cut:devel", "incomplete"];
-    refuse(&lab, "a cut blob", &manifest, &["--images", &text(&layout)], words);
+    refuse(
+        &lab,
+        "a cut blob",
+        &manifest,
+        &["--images", &text(&layout)],
+        words,
+    );
 
-    let missing = with("localhost/ferrovirt/mini:devel", "localhost/ferrovirt/none:devel");
-    let words: Words = &["localhost/ferrovirt/none:devel", "localhost/ferrovirt/mini:devel"];
+    let missing = with(
+        "localhost/ferrovirt/mini:devel",
+        "localhost/ferrovirt/none:devel",
+    );
+    let words: Words = &[
+        "localhost/ferrovirt/none:devel",
+        "localhost/ferrovirt/mini:devel",
+    ];
     refuse(&lab, "no such image", &missing, &[], words);
-    let kernel = with("localhost/ferrovirt/mini:devel", "localhost/ferrovirt/mini-kernel:devel");
-    refuse(&lab, "an image without a disk", &kernel, &[], &["mini-kernel", "/disk"]);
+    let kernel = with(
+        "localhost/ferrovirt/mini:devel",
+        "localhost/ferrovirt/mini-kernel:devel",
+    );
+    refuse(
+        &lab,
+        "an image without a disk",
+        &kernel,
+        &[],
+        &["mini-kernel", "/disk"],
+    );
     let none = text(&path("none"));
-    refuse(&lab, "no such directory", &missing, &["--images", &none], &["none"]);
+    refuse(
+        &lab,
+        "no such directory",
+        &missing,
+        &["--images", &none],
+        &["none"],
+    );
     let words: Words = &["containerDisk.image"];
     let odd = with("localhost/ferrovirt/mini:devel", "UPPER CASE");
     refuse(&lab, "no image name", &odd, &[], words);
@@ -303,7 +440,12 @@ fn files_that_stand_for_objects_of_a_cluster_are_checked() {
     };
     let missing = format!("{directory}/none");
     let cases: &[(&str, String, Vec<String>, Words)] = &[
-        ("claim not given", ephemeral.clone(), vec![], &["\"data\"", "--claim data=PATH"]),
+        (
+            "claim not given",
+            ephemeral.clone(),
+            vec![],
+            &["\"data\"", "--claim data=PATH"],
+        ),
         (
             "claim that is a directory",
             ephemeral.clone(),
@@ -316,7 +458,12 @@ fn files_that_stand_for_objects_of_a_cluster_are_checked() {
             vec!["--claim".into(), format!("data={missing}")],
             &["cannot read", "none", "No such file"],
         ),
-        ("secret not given", secret.clone(), vec![], &["\"keys\"", "--secret keys=PATH"]),
+        (
+            "secret not given",
+            secret.clone(),
+            vec![],
+            &["\"keys\"", "--secret keys=PATH"],
+        ),
         (
             "secret without its key",
             secret.clone(),
@@ -373,9 +520,7 @@ fn plugin(lab: &Lab, name: &str, script: &str) -> String {
 }
 
 fn bridge(ipam: &str) -> String {
-    format!(
-        r#"{{"cniVersion":"1.0.0","name":"lab","type":"bridge","bridge":"lab0"{ipam}}}"#
-    )
+    format!(r#"{{"cniVersion":"1.0.0","name":"lab","type":"bridge","bridge":"lab0"{ipam}}}"#)
 }
 
 #[test]
@@ -385,39 +530,83 @@ fn a_pod_network_that_cannot_carry_a_guest_is_told() {
     let answer = r#"cat >/dev/null; echo '{"cniVersion":"1.0.0"}'"#;
     let fail = r#"cat >/dev/null
         echo '{"cniVersion":"1.0.0","code":11,"msg":"no room","details":"try later"}'; exit 1"#;
-    let ipv6 = r#","ipam":{"type":"host-local","dataDir":"DATA","ranges":[[{"subnet":"fd00::/64"}]]}"#;
+    let ipv6 =
+        r#","ipam":{"type":"host-local","dataDir":"DATA","ranges":[[{"subnet":"fd00::/64"}]]}"#;
     let cases: &[(&str, String, &str, Words)] = &[
         ("no eth0", custom("lab-none"), answer, &["eth0", "CNI"]),
-        ("no address", bridge(""), answer, &["eth0", "no IPv4 address"]),
-        ("only IPv6", bridge(ipv6), answer, &["eth0", "no IPv4 address"]),
-        ("a plugin that fails", custom("lab-none"), fail, &["lab-none", "ADD", "no room: try later"]),
+        (
+            "no address",
+            bridge(""),
+            answer,
+            &["eth0", "no IPv4 address"],
+        ),
+        (
+            "only IPv6",
+            bridge(ipv6),
+            answer,
+            &["eth0", "no IPv4 address"],
+        ),
+        (
+            "a plugin that fails",
+            custom("lab-none"),
+            fail,
+            &["lab-none", "ADD", "no room: try later"],
+        ),
         (
             "a plugin that is missing",
             custom("nonesuch"),
             answer,
             &["\"nonesuch\"", "containernetworking-plugins", "--cni-bin"],
         ),
-        ("no JSON", "{".into(), answer, &["cni.conf", "no CNI configuration"]),
-        ("no type", r#"{"cniVersion":"1.0.0","name":"a"}"#.into(), answer, &["cni.conf", "\"type\""]),
+        (
+            "no JSON",
+            "{".into(),
+            answer,
+            &["cni.conf", "no CNI configuration"],
+        ),
+        (
+            "no type",
+            r#"{"cniVersion":"1.0.0","name":"a"}"#.into(),
+            answer,
+            &["cni.conf", "\"type\""],
+        ),
     ];
     for (what, conf, script, words) in cases {
         let lab = Lab::new();
         let data = lab.path().join("ipam");
         let conf = cni(&lab, &conf.replace("DATA", data.to_str().unwrap()));
         let bin = plugin(&lab, "lab-none", script);
-        refuse_on_network(&lab, what, &good, &["--cni-conf", &conf, "--cni-bin", &bin], words);
+        refuse_on_network(
+            &lab,
+            what,
+            &good,
+            &["--cni-conf", &conf, "--cni-bin", &bin],
+            words,
+        );
     }
     let lab = Lab::new();
     let none = lab.path().join("none.conf");
     let args = ["--cni-conf", none.to_str().unwrap()];
-    refuse(&lab, "no configuration", &good, &args, &["none.conf", "No such file"]);
+    refuse(
+        &lab,
+        "no configuration",
+        &good,
+        &args,
+        &["none.conf", "No such file"],
+    );
 }
 
 /// As [`refuse`], where the bridge of the test's own network may stay: no plugin removes it.
 fn refuse_on_network(lab: &Lab, what: &str, manifest: &str, args: &[&str], words: Words) {
     let path = lab.manifest(manifest);
-    let output = run(lab, &path, args).output().expect("virt-launcher can be started");
-    let _ = lab.command("ip").args(["link", "del", "lab0"]).stderr(Stdio::null()).status();
+    let output = run(lab, &path, args)
+        .output()
+        .expect("virt-launcher can be started");
+    let _ = lab
+        .command("ip")
+        .args(["link", "del", "lab0"])
+        .stderr(Stdio::null())
+        .status();
     assert_refused(lab, what, &output, words);
 }
 
@@ -435,10 +624,17 @@ fn somebody_else_at_port_67_is_told() {
         r#","ipam":{{"type":"host-local","dataDir":"{}","ranges":[[{{"subnet":"10.9.0.0/24"}}]]}}"#,
         data.display()
     ));
-    let conf = cni(&lab, &conf.replace(r#""type":"bridge""#, r#""type":"taken""#));
+    let conf = cni(
+        &lab,
+        &conf.replace(r#""type":"bridge""#, r#""type":"taken""#),
+    );
     let path = lab.manifest(&vmi("bad", GOOD));
     let mut command = run(&lab, &path, &["--cni-conf", &conf, "--cni-bin", &bin]);
-    let launcher = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let launcher = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let netns = eventually("the plugin is called", BOOT, || {
         fs::read_to_string(lab.path().join("bin/netns")).ok()
     });
@@ -458,31 +654,6 @@ fn somebody_else_at_port_67_is_told() {
     assert_refused(&lab, "port 67", &output, &["port 67"]);
 }
 
-/// Runs a command where the files at `paths` do not exist.
-fn without(lab: &Lab, paths: &[&str], command: &Command) -> Output {
-    // A layer over each directory, in a mount namespace that ends with the command.
-    let script = r#"set -e
-        layers=$1; shift
-        mount --make-rprivate /
-        mount -t tmpfs tmpfs "$layers"
-        n=0
-        while [ "$1" != -- ]; do
-            path=$(realpath -s "$1"); dir=$(realpath "$(dirname "$path")"); shift
-            n=$((n + 1)); mkdir -p "$layers/$n/upper" "$layers/$n/work"
-            mount -t overlay overlay \
-                -o "lowerdir=$dir,upperdir=$layers/$n/upper,workdir=$layers/$n/work" "$dir"
-            rm -f "$dir/$(basename "$path")"
-        done
-        shift
-        exec "$@""#;
-    let layers = lab.path().join("layers");
-    fs::create_dir_all(&layers).unwrap();
-    let mut hidden = lab.command("unshare");
-    hidden.args(["--mount", "sh", "-c", script, "sh"]).arg(&layers).args(paths).arg("--");
-    hidden.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
-    hidden.output().expect("unshare is installed")
-}
-
 #[test]
 fn what_the_machine_lacks_is_told_with_its_package() {
     let lab = Lab::new();
@@ -495,23 +666,39 @@ fn what_the_machine_lacks_is_told_with_its_package() {
             &["--emulation", "require-kvm"],
             &["there is no /dev/kvm", "--emulation tcg"],
         ),
-        ("no /dev/net/tun", &["/dev/net/tun"], &[], &["/dev/net/tun", "modprobe tun"]),
+        (
+            "no /dev/net/tun",
+            &["/dev/net/tun"],
+            &[],
+            &["/dev/net/tun", "modprobe tun"],
+        ),
         (
             "no QEMU",
             &["/usr/bin/qemu-system-x86_64"],
             &[],
             &["QEMU is not installed", "qemu-system-x86"],
         ),
-        ("no qemu-img", &["/usr/bin/qemu-img"], &[], &["qemu-img", "qemu-utils"]),
+        (
+            "no qemu-img",
+            &["/usr/bin/qemu-img"],
+            &[],
+            &["qemu-img", "qemu-utils"],
+        ),
         (
             "no libvirt",
             &[&format!("{library}/libvirt.so.0")],
             &[],
-            &["libvirt is not installed", "apt-get install", "libvirt.so.0"],
+            &[
+                "libvirt is not installed",
+                "apt-get install",
+                "libvirt.so.0",
+            ],
         ),
         (
             "no driver of libvirt's",
-            &[&format!("{library}/libvirt/connection-driver/libvirt_driver_qemu.so")],
+            &[&format!(
+                "{library}/libvirt/connection-driver/libvirt_driver_qemu.so"
+            )],
             &[],
             &["libvirt", "QEMU driver", "libvirt-daemon-driver-qemu"],
         ),
@@ -529,7 +716,7 @@ fn what_the_machine_lacks_is_told_with_its_package() {
         ),
     ];
     for (what, paths, args, words) in cases {
-        let output = without(&lab, paths, &run(&lab, &path, args));
+        let output = lab.without(paths, &run(&lab, &path, args));
         assert_refused(&lab, what, &output, words);
     }
 }
@@ -551,7 +738,10 @@ fn a_vm_that_is_not_there_is_told() {
         assert_refused(&lab, command, &output, words);
     }
     let output = lab.launcher_output(&["status", "--json"]);
-    assert!(output.status.success() && output.stdout.is_empty(), "no VM is no error");
+    assert!(
+        output.status.success() && output.stdout.is_empty(),
+        "no VM is no error"
+    );
 }
 
 #[test]
@@ -561,7 +751,10 @@ fn a_root_that_cannot_be_used_is_named() {
     let file = lab.path().join("file");
     fs::write(&file, "").unwrap();
     let mut command = lab.command(program("virt-launcher"));
-    command.arg("--root").arg(&file).args(["run", "--emulation", "tcg", "-o", "json", "--images"]);
+    command
+        .arg("--root")
+        .arg(&file)
+        .args(["run", "--emulation", "tcg", "-o", "json", "--images"]);
     let output = command.arg(images()).arg(&path).output().unwrap();
     assert_refused(&lab, "a file as root", &output, &["/file"]);
 }
@@ -575,5 +768,11 @@ fn a_guest_that_never_gets_ready_is_powered_off_in_time() {
         "emptyDisk: {capacity: 8Mi}",
     );
     let args = ["--until", "guest-ready", "--timeout", "6"];
-    refuse(&lab, "a guest without a system", &manifest, &args, &["not ready", "took no lease"]);
+    refuse(
+        &lab,
+        "a guest without a system",
+        &manifest,
+        &args,
+        &["not ready", "took no lease"],
+    );
 }
