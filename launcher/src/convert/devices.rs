@@ -99,7 +99,10 @@ pub(super) fn make_aliases_unique(list: &mut [Device]) {
     }
 }
 
-/// An address such as `0000:81:01.0`; `path` is the field that holds it.
+/// An address such as `0000:00:08.0`; `path` is the field that holds it.
+///
+/// On q35 it is a slot of bus 0, or slot 0 of a bus behind a root port, which libvirt adds: it
+/// refuses any other by name ("slot must be <= 0").
 pub(super) fn pci_address(text: &str, path: &str) -> Result<Address, ConvertError> {
     parse_pci(text).ok_or_else(|| Problem::PciAddress(text.to_owned()).at(path))
 }

@@ -133,7 +133,7 @@ fn convert(
         },
         readonly: shape.readonly.then_some(Empty {}),
         serial: disk.serial.clone(),
-        blockio: block_size(disk, volume, path)?,
+        blockio: block_size(disk, volume, shape.bus, path)?,
         boot: disk.boot_order.map(|order| Boot { order }),
         alias: devices::alias(&disk.name),
         address,
@@ -193,31 +193,40 @@ fn driver(
 fn block_size(
     disk: &Disk,
     volume: &VolumeSource,
+    bus: DiskBus,
     path: &str,
 ) -> Result<Option<BlockIo>, ConvertError> {
     let Some(size) = &disk.block_size else {
         return Ok(None);
     };
-    if let Some(custom) = &size.custom {
-        return Ok(Some(BlockIo {
-            logical_block_size: custom.logical,
-            physical_block_size: custom.physical,
-        }));
-    }
-    let asked = size.match_volume.as_ref();
-    if !asked.is_some_and(|asked| asked.enabled.unwrap_or(true)) {
-        return Ok(None);
-    }
-    match volume.block_size {
-        Some(size) => Ok(Some(BlockIo {
-            logical_block_size: Some(size.logical),
-            physical_block_size: Some(size.physical),
-        })),
-        None => {
+    let (field, size) = match (&size.custom, &size.match_volume, volume.block_size) {
+        (Some(custom), _, _) => {
+            let size = BlockIo {
+                logical_block_size: custom.logical,
+                physical_block_size: custom.physical,
+            };
+            ("custom.logical", size)
+        }
+        (None, Some(asked), _) if asked.enabled == Some(false) => return Ok(None),
+        (None, Some(_), Some(size)) => {
+            let size = BlockIo {
+                logical_block_size: Some(size.logical),
+                physical_block_size: Some(size.physical),
+            };
+            ("matchVolume", size)
+        }
+        (None, Some(_), None) => {
             let file = volume.path.clone();
             let path = format!("{path}.blockSize.matchVolume");
-            Err(Problem::NoBlockSize { path: file }.at(path))
+            return Err(Problem::NoBlockSize { path: file }.at(path));
         }
+        (None, None, _) => return Ok(None),
+    };
+    match size.logical_block_size {
+        Some(logical) if bus == DiskBus::Sata && logical != 512 => {
+            Err(Problem::SataBlockSize(logical).at(format!("{path}.blockSize.{field}")))
+        }
+        _ => Ok(Some(size)),
     }
 }
 

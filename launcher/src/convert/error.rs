@@ -40,7 +40,8 @@ pub enum Problem {
     /// An interface was not bound to the pod's network.
     #[error("the interface {0:?} is not bound to a network; add it to spec.networks")]
     NoNetwork(String),
-    /// libvirt passes SCSI commands on to block devices only.
+    /// libvirt passes SCSI commands on to block devices only. Whether one speaks SCSI, QEMU
+    /// finds out ("cannot get SG_IO version").
     #[error("{path:?} is no block device; use one, or disk instead of lun")]
     LunFile {
         /// What is behind the disk.
@@ -61,6 +62,9 @@ pub enum Problem {
         /// What is behind the disk.
         path: PathBuf,
     },
+    /// QEMU's SATA disks have logical blocks of 512 bytes.
+    #[error("a SATA disk has logical blocks of 512 bytes, not {0}; use bus virtio or scsi")]
+    SataBlockSize(u32),
     /// A PCI address is none.
     #[error("{0:?} is no PCI address; write domain:bus:slot.function, such as 0000:00:08.0")]
     PciAddress(String),

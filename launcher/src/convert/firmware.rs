@@ -78,6 +78,9 @@ fn machine(spec: &DomainSpec) -> Result<&str, ConvertError> {
 
 /// OVMF's code, and a variable store of the guest's own: libvirt copies the template to it at
 /// the first start, and it ends with the guest.
+///
+/// Under emulation Secure Boot works but takes a minute more: each access to a variable enters
+/// system management mode.
 fn efi_images(
     efi: &EFI,
     machine: &str,

@@ -39,6 +39,7 @@ fn card(
         .as_ref()
         .map(|mac| mac.replace('-', ":"));
     let model = interface.model.unwrap_or(InterfaceModel::Virtio);
+    let queues = queue_pairs(spec, interface);
     Ok(Interface {
         mac: bound.mac.clone().or(asked).map(|address| Mac {
             address,
@@ -51,7 +52,10 @@ fn card(
         model: Some(domain_xml::InterfaceModel {
             kind: model_name(model).to_owned(),
         }),
-        driver: driver(spec, model),
+        driver: (queues > 1).then(|| InterfaceDriver {
+            queues: Some(queues),
+            ..InterfaceDriver::default()
+        }),
         mtu: bound.mtu.map(|size| Mtu { size }),
         boot: interface.boot_order.map(|order| Boot { order }),
         rom: interface.boot_order.is_none().then_some(Rom {
@@ -71,17 +75,20 @@ fn card(
     })
 }
 
-/// A pair of queues for each virtual CPU, where that is asked for. One pair is what there is
-/// anyway, and its tap is not a multi-queue one.
-fn driver(spec: &DomainSpec, model: InterfaceModel) -> Option<InterfaceDriver> {
+/// How many pairs of queues the card has: one for each virtual CPU where that is asked for.
+///
+/// From two, the tap must be a `multi_queue` one, and below it must not: libvirt attaches to no
+/// other ("Unable to create tap device: Invalid argument").
+#[must_use]
+pub fn queue_pairs(spec: &DomainSpec, interface: &crds::Interface) -> u32 {
     /// The kernel's limit on the queues of a tap.
-    const QUEUES_MOST: u32 = 256;
-    let queues = cpu::count(spec).min(QUEUES_MOST);
-    let asked = spec.devices.network_interface_multiqueue == Some(true);
-    (asked && model == InterfaceModel::Virtio && queues > 1).then(|| InterfaceDriver {
-        queues: Some(queues),
-        ..InterfaceDriver::default()
-    })
+    const MOST: u32 = 256;
+    let virtio = matches!(interface.model, None | Some(InterfaceModel::Virtio));
+    if virtio && spec.devices.network_interface_multiqueue == Some(true) {
+        cpu::count(spec).min(MOST)
+    } else {
+        1
+    }
 }
 
 fn model_name(model: InterfaceModel) -> &'static str {

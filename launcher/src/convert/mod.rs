@@ -35,6 +35,7 @@ pub use error::{ConvertError, Problem};
 pub use host::{
     Accelerator, BlockSize, BoundInterface, DiskFormat, Firmware, Host, KernelBoot, VolumeSource,
 };
+pub use interfaces::queue_pairs;
 
 use std::path::Path;
 

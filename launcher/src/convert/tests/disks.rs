@@ -97,6 +97,10 @@ fn manifests() {
             "blockSize: {custom: {logical: 512, physical: 4096}}",
             &[r#"<blockio logical_block_size="512" physical_block_size="4096"/>"#],
         ),
+        (
+            "disk: {bus: usb}, blockSize: {custom: {logical: 4096, physical: 4096}}",
+            &[r#"<blockio logical_block_size="4096" physical_block_size="4096"/>"#],
+        ),
         ("blockSize: {matchVolume: {enabled: false}}", &["!<blockio"]),
     ];
     for (fields, parts) in cases {
@@ -225,6 +229,22 @@ fn refusals() {
             "blockSize: {matchVolume: {}}",
             plain(),
             "blockSize.matchVolume: the block size of \"/disks/d.img\" is not known; write",
+        ),
+        (
+            "blockSize: {custom: {logical: 4096, physical: 4096}}",
+            plain(),
+            "blockSize.custom.logical: a SATA disk has logical blocks of 512 bytes, not 4096; use",
+        ),
+        (
+            "blockSize: {matchVolume: {}}",
+            VolumeSource {
+                block_size: Some(BlockSize {
+                    logical: 4096,
+                    physical: 4096,
+                }),
+                ..plain()
+            },
+            "blockSize.matchVolume: a SATA disk has logical blocks of 512 bytes, not 4096; use",
         ),
         (
             "",
