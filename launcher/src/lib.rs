@@ -10,6 +10,7 @@
 //! What decides is pure (`convert`, `volumes::plan`, `lifecycle`); what touches the kernel,
 //! files or libvirt is thin and says so in its name.
 
+pub mod clock;
 pub mod convert;
 pub mod emulation;
 pub mod host;

@@ -58,6 +58,9 @@ pub struct InitArgs {
     /// Stage 2.
     #[arg(long, hide = true)]
     pub supervise: bool,
+    /// Stage 2: when stage 1 began, in microseconds of `CLOCK_MONOTONIC`.
+    #[arg(long, hide = true)]
+    pub began: Option<u64>,
 }
 
 /// A packet socket on an interface's tap, inherited from init.

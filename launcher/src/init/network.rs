@@ -15,7 +15,8 @@ use netbind::{DhcpOptions, SetupOptions, TapOptions};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::{InitArgs, PacketSocket, privileges};
-use crate::convert::Accelerator;
+use crate::clock::monotonic_us;
+use crate::convert::{Accelerator, queue_pairs};
 use crate::pod::{self, Pod, QEMU_ID, TUN_DEVICE};
 
 /// The VMI's interfaces on the pod's network.
@@ -33,6 +34,7 @@ pub fn pod_interfaces(vmi: &VirtualMachineInstance) -> impl Iterator<Item = &Int
 /// # Errors
 /// What could not be set up; the guest must not run then. Does not return otherwise.
 pub fn set_up(args: &InitArgs) -> anyhow::Result<Infallible> {
+    let began = monotonic_us();
     let program = std::env::current_exe().context("cannot find this program")?;
     open_devices(args.accelerator)?;
     let sockets = if args.probe { vec![] } else { bind(args)? };
@@ -49,6 +51,8 @@ pub fn set_up(args: &InitArgs) -> anyhow::Result<Infallible> {
         args.runtime_dir.clone().into_os_string(),
         "--accelerator".into(),
         args.accelerator.to_string().into(),
+        "--began".into(),
+        began.to_string().into(),
     ];
     if args.probe {
         argv.push("--probe".into());
@@ -105,7 +109,7 @@ fn bind(args: &InitArgs) -> anyhow::Result<Vec<(String, OwnedFd)>> {
             name: "tap0".into(),
             owner: QEMU_ID,
             group: QEMU_ID,
-            multi_queue: false,
+            multi_queue: queue_pairs(&vmi.spec.domain, interface) > 1,
         },
         resolv_conf: args.resolv_conf.clone(),
         hostname: vmi

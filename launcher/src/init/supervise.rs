@@ -157,6 +157,9 @@ fn spawn(args: &InitArgs) -> Result<Pid, SuperviseError> {
     for socket in &args.packet_sockets {
         command.arg("--packet-socket").arg(socket.to_string());
     }
+    if let (Some(began), false) = (args.began, args.probe) {
+        command.arg("--init-began").arg(began.to_string());
+    }
     command
         .env_clear()
         .env(

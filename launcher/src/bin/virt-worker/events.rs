@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use launcher::clock::monotonic_us;
 use launcher_api::{Event, EventKind};
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 /// A VM that renews its lease for years must not fill the launcher's memory.
@@ -34,13 +34,18 @@ impl Events {
 
     /// Notes one event and wakes those who watch.
     pub(crate) fn push(&self, kind: EventKind, message: impl Into<String>) {
+        self.push_at(monotonic_us(), kind, message);
+    }
+
+    /// Notes an event of `monotonic_us`, which nobody could tell at the time.
+    pub(crate) fn push_at(&self, monotonic_us: u64, kind: EventKind, message: impl Into<String>) {
         let message = message.into();
         tracing::info!(?kind, "{message}");
         self.head.send_modify(|head| {
             head.sequence += 1;
             let event = Event {
                 sequence: head.sequence,
-                monotonic_us: monotonic_us(),
+                monotonic_us,
                 kind: kind.into(),
                 message,
             };
@@ -95,14 +100,6 @@ impl Follower {
         let index = self.seen.saturating_sub(first - 1);
         log.get(usize::try_from(index).ok()?).cloned()
     }
-}
-
-/// `CLOCK_MONOTONIC` in microseconds: the same for all processes of the node.
-fn monotonic_us() -> u64 {
-    // The clock exists on every Linux; zero would only spoil a figure.
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
-        now.tv_sec().unsigned_abs() * 1_000_000 + now.tv_nsec().unsigned_abs() / 1_000
-    })
 }
 
 #[cfg(test)]

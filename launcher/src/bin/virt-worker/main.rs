@@ -60,6 +60,9 @@ enum Role {
         /// A packet socket on a tap, as INTERFACE=DESCRIPTOR.
         #[arg(long = "packet-socket")]
         packet_sockets: Vec<PacketSocket>,
+        /// When init began, in microseconds of `CLOCK_MONOTONIC`.
+        #[arg(long)]
+        init_began: Option<u64>,
     },
     /// Fills libvirt's capability cache below the pod's runtime directory.
     Probe {
@@ -103,9 +106,14 @@ fn act() -> anyhow::Result<ExitCode> {
             runtime_dir,
             accelerator,
             packet_sockets,
+            init_began,
         } => {
-            let outcome =
-                runtime.block_on(run(Pod::new(runtime_dir), accelerator, packet_sockets))?;
+            let outcome = runtime.block_on(run(
+                Pod::new(runtime_dir),
+                accelerator,
+                packet_sockets,
+                init_began,
+            ))?;
             // Threads that wait in libvirt or on a packet socket end with the process.
             runtime.shutdown_background();
             Ok(match outcome {
@@ -127,13 +135,16 @@ fn act() -> anyhow::Result<ExitCode> {
 /// init starts its workers with every signal blocked, so that a request to end which comes before
 /// the worker can take it waits and does not kill it.
 fn unblock_signals() -> anyhow::Result<()> {
-    nix::sys::signal::SigSet::all().thread_unblock().context("cannot unblock signals")
+    nix::sys::signal::SigSet::all()
+        .thread_unblock()
+        .context("cannot unblock signals")
 }
 
 async fn run(
     pod: Pod,
     accelerator: Accelerator,
     packet_sockets: Vec<PacketSocket>,
+    init_began: Option<u64>,
 ) -> anyhow::Result<Outcome> {
     let terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
     unblock_signals()?;
@@ -150,6 +161,9 @@ async fn run(
     let domain = launcher::convert::domain_name(&vmi);
 
     let events = Events::new();
+    if let (Some(began), 1) = (init_began, record.worker_starts) {
+        events.push_at(began, EventKind::InitStarted, "init runs");
+    }
     events.push(
         EventKind::WorkerStarted,
         match record.worker_starts {
