@@ -34,6 +34,8 @@ const HIDE: &str = r#"set -e
 #[derive(Debug)]
 pub struct Lab {
     directory: tempfile::TempDir,
+    /// What `virt-launcher` sees at `/etc/resolv.conf`, where it is not the machine's.
+    resolv_conf: Option<PathBuf>,
 }
 
 impl Lab {
@@ -49,6 +51,7 @@ impl Lab {
             .tempdir();
         let lab = Self {
             directory: directory.expect("a temporary directory can be made"),
+            resolv_conf: None,
         };
         let netns = lab.netns();
         File::create(&netns).expect("the directory can be written");
@@ -102,10 +105,61 @@ impl Lab {
         command
     }
 
+    /// Gives the host name servers and search domains of its own.
+    ///
+    /// # Panics
+    /// Where the lab's directory cannot be written.
+    pub fn set_resolv_conf(&mut self, text: &str) {
+        let path = self.path().join("resolv.conf");
+        std::fs::write(&path, text).expect("the directory can be written");
+        self.resolv_conf = Some(path);
+    }
+
+    /// A CNI configuration, in a file.
+    ///
+    /// # Panics
+    /// Where the lab's directory cannot be written.
+    pub fn cni(&self, text: &str) -> String {
+        let path = self.path().join("cni.conf");
+        std::fs::write(&path, text).expect("the directory can be written");
+        path.display().to_string()
+    }
+
+    /// A CNI plugin of the test's own; returns its directory, for `--cni-bin`.
+    ///
+    /// # Panics
+    /// Where the lab's directory cannot be written.
+    pub fn plugin(&self, name: &str, script: &str) -> String {
+        let directory = self.path().join("bin");
+        let path = directory.join(name);
+        std::fs::create_dir_all(&directory)
+            .and_then(|()| std::fs::write(&path, format!("#!/bin/sh\n{script}\n")))
+            .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o755)))
+            .expect("the directory can be written");
+        directory.display().to_string()
+    }
+
     /// `virt-launcher` on this host.
+    #[expect(
+        unsafe_code,
+        reason = "a child gets its resolv.conf between fork and exec"
+    )]
     pub fn launcher(&self) -> Command {
         let mut command = self.command(crate::program("virt-launcher"));
         command.arg("--root").arg(self.root());
+        if let Some(file) = self.resolv_conf.clone() {
+            // SAFETY: system calls alone.
+            unsafe {
+                command.pre_exec(move || {
+                    unshare(CloneFlags::CLONE_NEWNS)?;
+                    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+                    mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
+                    let (to, bind) = ("/etc/resolv.conf", MsFlags::MS_BIND);
+                    mount(Some(&file), to, None::<&str>, bind, None::<&str>)
+                        .map_err(io::Error::from)
+                })
+            };
+        }
         command
     }
 

@@ -1,5 +1,12 @@
 //! KubeVirt's own examples, unmodified: they run, or are refused by the field of a later feature.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a step that fails is a test that fails"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,5 +1,12 @@
 //! What cannot work is told in one line that names the cause and the remedy, and leaves nothing.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a step that fails is a test that fails"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -501,24 +508,6 @@ fn files_that_stand_for_objects_of_a_cluster_are_checked() {
     }
 }
 
-/// A CNI configuration in a file of the lab.
-fn cni(lab: &Lab, text: &str) -> String {
-    let path = lab.path().join("cni.conf");
-    fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-/// A CNI plugin of the test's own, in a directory for `--cni-bin`.
-fn plugin(lab: &Lab, name: &str, script: &str) -> String {
-    use std::os::unix::fs::PermissionsExt;
-    let directory = lab.path().join("bin");
-    fs::create_dir_all(&directory).unwrap();
-    let path = directory.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    directory.to_str().unwrap().to_owned()
-}
-
 fn bridge(ipam: &str) -> String {
     format!(r#"{{"cniVersion":"1.0.0","name":"lab","type":"bridge","bridge":"lab0"{ipam}}}"#)
 }
@@ -574,8 +563,8 @@ fn a_pod_network_that_cannot_carry_a_guest_is_told() {
     for (what, conf, script, words) in cases {
         let lab = Lab::new();
         let data = lab.path().join("ipam");
-        let conf = cni(&lab, &conf.replace("DATA", data.to_str().unwrap()));
-        let bin = plugin(&lab, "lab-none", script);
+        let conf = lab.cni(&conf.replace("DATA", data.to_str().unwrap()));
+        let bin = lab.plugin("lab-none", script);
         refuse_on_network(
             &lab,
             what,
@@ -618,16 +607,13 @@ fn somebody_else_at_port_67_is_told() {
         [ "$CNI_COMMAND" = ADD ] || exit 0
         cd "$(dirname "$0")" && echo "$CNI_NETNS" >asked && mv asked netns
         until [ -e taken.now ]; do sleep 0.01; done"#;
-    let bin = plugin(&lab, "taken", script);
+    let bin = lab.plugin("taken", script);
     let data = lab.path().join("ipam");
     let conf = bridge(&format!(
         r#","ipam":{{"type":"host-local","dataDir":"{}","ranges":[[{{"subnet":"10.9.0.0/24"}}]]}}"#,
         data.display()
     ));
-    let conf = cni(
-        &lab,
-        &conf.replace(r#""type":"bridge""#, r#""type":"taken""#),
-    );
+    let conf = lab.cni(&conf.replace(r#""type":"bridge""#, r#""type":"taken""#));
     let path = lab.manifest(&vmi("bad", GOOD));
     let mut command = run(&lab, &path, &["--cni-conf", &conf, "--cni-bin", &bin]);
     let launcher = command

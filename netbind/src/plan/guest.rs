@@ -81,7 +81,8 @@ pub(super) fn guest(
             routes: ways.routes,
             dns: dns.collect(),
             search: search.clone(),
-            domain: search.iter().max_by_key(|domain| domain.len()).cloned(),
+            // The first of equals: systemd-networkd searches option 15 before option 119's list.
+            domain: search.iter().rev().max_by_key(|domain| domain.len()).cloned(),
             hostname: hostname.cloned(),
             mtu,
             ntp: dhcp.ntp_servers.clone(),

@@ -1,0 +1,149 @@
+//! A guest with an init system of its own: what cloud-init and systemd-networkd make of what we
+//! give them.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a step that fails is a test that fails"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use e2e::{BOOT, Console, Lab, Vm, eventually};
+
+/// How long a command of an emulated CPU may take.
+const COMMAND: Duration = Duration::from_secs(60);
+
+/// A Debian guest with one more volume.
+fn manifest(lab: &Lab, name: &str, volume: &str) -> PathBuf {
+    lab.manifest(&format!(
+        "apiVersion: kubevirt.io/v1
+kind: VirtualMachineInstance
+metadata: {{name: {name}}}
+spec:
+  domain:
+    devices:
+      disks:
+      - {{name: root, disk: {{bus: virtio}}}}
+      - {{name: data, disk: {{bus: virtio}}}}
+      interfaces:
+      - {{name: default, bridge: {{}}}}
+    memory: {{guest: 512Mi}}
+  networks:
+  - {{name: default, pod: {{}}}}
+  terminationGracePeriodSeconds: 120
+  volumes:
+  - name: root
+    containerDisk: {{image: 'localhost/ferrovirt/debian:devel'}}
+  - name: data
+    {volume}
+"
+    ))
+}
+
+/// The console of a guest that is up and through with cloud-init.
+fn shell(vm: &mut Vm<'_>) -> Console {
+    vm.wait_for("guest-ready", BOOT);
+    let mut console = vm.console();
+    console.expect(":~# ", BOOT);
+    let status = console.run("cloud-init status --wait", BOOT);
+    assert!(status.contains("status: done"), "{status}");
+    console
+}
+
+#[test]
+fn cloud_init_runs_nocloud_user_data_of_a_secret() {
+    let lab = Lab::new();
+    let secret = lab.path().join("user-data");
+    let data = "#cloud-config\nusers:\n- name: ferris\n  shell: /bin/bash\nwrite_files:\n\
+        - path: /etc/ferrovirt\n  content: from a secret\nruncmd:\n- [touch, /run/ran]\n";
+    fs::write(&secret, data).unwrap();
+    let volume = "cloudInitNoCloud: {secretRef: {name: user}}";
+    let path = manifest(&lab, "nocloud", volume);
+    let secret = format!("user={}", secret.display());
+    let mut vm = Vm::run(&lab, "nocloud", &path, &["--secret", &secret]);
+    let mut console = shell(&mut vm);
+    assert_eq!(
+        console.run("cat /etc/ferrovirt; echo", COMMAND).trim(),
+        "from a secret"
+    );
+    assert_eq!(console.run("ls /run/ran", COMMAND).trim(), "/run/ran");
+    let said = console.run("getent passwd ferris | cut -d: -f7", COMMAND);
+    assert_eq!(said.trim(), "/bin/bash");
+    let said = console.run("cat /run/cloud-init/cloud-id", COMMAND);
+    assert_eq!(said.trim(), "nocloud");
+    drop(console);
+    vm.shut_down();
+    lab.assert_clean();
+}
+
+#[test]
+fn cloud_init_runs_user_data_from_a_config_drive() {
+    let lab = Lab::new();
+    // #!/bin/sh, then: echo "by $(hostname)" >/run/ran
+    let script = "IyEvYmluL3NoCmVjaG8gImJ5ICQoaG9zdG5hbWUpIiA+L3J1bi9yYW4K";
+    let volume = format!("cloudInitConfigDrive: {{userDataBase64: {script}}}");
+    let path = manifest(&lab, "drive", &volume);
+    let mut vm = Vm::run(&lab, "drive", &path, &[]);
+    let mut console = shell(&mut vm);
+    assert_eq!(console.run("cat /run/ran", COMMAND).trim(), "by drive");
+    let said = console.run("cat /run/cloud-init/cloud-id", COMMAND);
+    assert!(
+        said.trim().starts_with("configdrive") || said.trim() == "openstack",
+        "{said}"
+    );
+    drop(console);
+    vm.shut_down();
+    lab.assert_clean();
+}
+
+#[test]
+fn networkd_gets_all_that_dhcp_tells() {
+    let mut lab = Lab::new();
+    lab.set_resolv_conf(
+        "nameserver 192.0.2.53\nnameserver 192.0.2.54\nsearch a.example b.example\n",
+    );
+    let data = lab.path().join("ipam");
+    let conf = lab.cni(&format!(
+        r#"{{"cniVersion":"1.0.0","name":"lab","type":"bridge","bridge":"lab0","isGateway":true,
+            "mtu":1380,"ipam":{{"type":"host-local","dataDir":"{}",
+            "ranges":[[{{"subnet":"10.9.0.0/24"}}]],
+            "routes":[{{"dst":"0.0.0.0/0"}},{{"dst":"198.51.100.0/24","gw":"10.9.0.9"}}]}}}}"#,
+        data.display()
+    ));
+    // No cloud-init data, so that nobody but DHCP names the guest.
+    let path = manifest(&lab, "by-dhcp", "emptyDisk: {capacity: 1Gi}");
+    let mut vm = Vm::run(&lab, "by-dhcp", &path, &["--cni-conf", &conf]);
+    vm.wait_for("guest-ready", BOOT);
+    let mut console = vm.console();
+    console.expect(":~# ", BOOT);
+    let said = console.run("ip -o -4 addr show dev eth0", COMMAND);
+    assert!(said.contains("inet 10.9.0.2/24 "), "{said}");
+    let said = console.run("ip route show proto dhcp", COMMAND);
+    assert!(said.contains("default via 10.9.0.1 dev eth0"), "{said}");
+    assert!(
+        said.contains("198.51.100.0/24 via 10.9.0.9 dev eth0"),
+        "{said}"
+    );
+    let said = console.run("resolvectl dns eth0", COMMAND);
+    assert!(said.contains("192.0.2.53 192.0.2.54"), "{said}");
+    let said = console.run("resolvectl domain eth0", COMMAND);
+    assert!(said.contains("a.example b.example"), "{said}");
+    assert_eq!(
+        console.run("cat /sys/class/net/eth0/mtu", COMMAND).trim(),
+        "1380"
+    );
+    eventually("the guest's name", COMMAND, || {
+        (console.run("hostname", COMMAND).trim() == "by-dhcp").then_some(())
+    });
+    // In sectors of 512 bytes.
+    let said = console.run("cat /sys/block/vdb/size", COMMAND);
+    assert_eq!(said.trim(), (1024 * 1024 * 2).to_string());
+    drop(console);
+    vm.shut_down();
+    let _ = lab.command("ip").args(["link", "del", "lab0"]).status();
+    lab.assert_clean();
+}
