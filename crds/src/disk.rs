@@ -42,7 +42,7 @@ pub struct Disk {
 pub struct DiskTarget {
     /// What it is attached to. Defaults to sata.
     pub bus: Option<DiskBus>,
-    /// Its place on the PCI bus, such as `0000:81:01.0`; only with bus virtio.
+    /// Its place on the PCI bus, such as `0000:00:08.0`; only with bus virtio.
     pub pci_address: Option<String>,
     /// The guest cannot write to it. Defaults to false.
     pub readonly: Option<bool>,

@@ -25,7 +25,7 @@ pub struct Interface {
     pub model: Option<InterfaceModel>,
     /// Its name, that of a network.
     pub name: String,
-    /// Its place on the PCI bus, such as `0000:81:01.0`.
+    /// Its place on the PCI bus, such as `0000:00:08.0`.
     pub pci_address: Option<String>,
     /// Ports that the guest serves. With bridge binding every port is reachable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -112,7 +112,7 @@ pub(super) fn pci_address(address: &str, at: &Field, errors: &mut Vec<FieldError
         });
     if !matches {
         errors.push(at.error(format!(
-            "{address:?} is no PCI address; write domain:bus:slot.function, such as 0000:81:01.0"
+            "{address:?} is no PCI address; write domain:bus:slot.function, such as 0000:00:08.0"
         )));
     }
 }

@@ -48,10 +48,10 @@ fn disks() {
         ),
         (
             "domain: {devices: {disks: [{name: root, disk: {bus: virtio, pciAddress: '0:1.0'}}]}}",
-            r#"spec.domain.devices.disks[0].disk.pciAddress: "0:1.0" is no PCI address; write domain:bus:slot.function, such as 0000:81:01.0"#,
+            r#"spec.domain.devices.disks[0].disk.pciAddress: "0:1.0" is no PCI address; write domain:bus:slot.function, such as 0000:00:08.0"#,
         ),
         (
-            "domain: {devices: {disks: [{name: root, disk: {bus: sata, pciAddress: '0000:81:01.0'}}]}}",
+            "domain: {devices: {disks: [{name: root, disk: {bus: sata, pciAddress: '0000:00:08.0'}}]}}",
             "spec.domain.devices.disks[0].disk.pciAddress: only virtio disks are on the PCI bus; use bus virtio, or remove it",
         ),
         (
@@ -212,7 +212,7 @@ fn interfaces_and_networks() {
         ),
         (
             "domain: {devices: {interfaces: [{name: default, pciAddress: '0000:81:ff.0'}]}}",
-            r#"spec.domain.devices.interfaces[0].pciAddress: "0000:81:ff.0" is no PCI address; write domain:bus:slot.function, such as 0000:81:01.0"#,
+            r#"spec.domain.devices.interfaces[0].pciAddress: "0000:81:ff.0" is no PCI address; write domain:bus:slot.function, such as 0000:00:08.0"#,
         ),
         (
             "domain: {devices: {interfaces: [{name: default, ports: [{port: 70000}]}]}}",
