@@ -6,7 +6,7 @@ debian_packages=(
     # networkd asks hostnamed to take the hostname from a lease, and polkit says that it may.
     polkitd
     cloud-init qemu-guest-agent openssh-server
-    e2fsprogs iproute2 iputils-ping netcat-openbsd ca-certificates procps kmod
+    e2fsprogs iproute2 iputils-ping netcat-openbsd iperf3 ca-certificates procps kmod
 )
 
 # Where the file system with this UUID is, is what the boot loader tells the initrd.

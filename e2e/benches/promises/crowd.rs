@@ -46,7 +46,8 @@ fn ten(lab: &Lab, example: &str, by: By, template: &Template) -> Vec<Memory> {
     let template = (by != By::Ferrovirt).then_some(template);
     let vms: Vec<Vm> = (0..VMS)
         .map(|number| {
-            let manifest = lab.manifest(&example.replace("name: hello", &format!("name: vm{number}")));
+            let manifest =
+                lab.manifest(&example.replace("name: hello", &format!("name: vm{number}")));
             Vm::start(lab, &manifest, by, template)
         })
         .collect();

@@ -35,14 +35,24 @@ fn main() -> ExitCode {
     if name.ends_with("virt-worker") {
         return standin::main();
     }
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
     let quick = arguments.iter().any(|argument| argument == "quick");
     let rounds = if quick { 3 } else { ROUNDS };
-    let parts: Vec<&str> = arguments.iter().map(String::as_str).filter(|part| *part != "quick").collect();
+    let parts: Vec<&str> = arguments
+        .iter()
+        .map(String::as_str)
+        .filter(|part| *part != "quick")
+        .collect();
     let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
     let program = e2e::program("virt-launcher");
     // target/release
-    let target = program.ancestors().nth(2).expect("a program lies in target/release");
+    let target = program
+        .ancestors()
+        .nth(2)
+        .expect("a program lies in target/release");
 
     let mut sections: Vec<Section> = vec![];
     if wanted("start") {

@@ -47,8 +47,14 @@ pub(crate) fn wire(target: &Path) -> Section {
     let figures = json(&target.join("wire.json"));
     let pairs = figures["pairs"].as_u64().unwrap_or_default();
     let median = |name: &str| {
-        let [low, middle, high] = [0, 1, 2].map(|at| figures[name][at].as_f64().unwrap_or(f64::NAN));
-        Median { low, middle, high, n: usize::try_from(pairs).unwrap_or_default() }
+        let [low, middle, high] =
+            [0, 1, 2].map(|at| figures[name][at].as_f64().unwrap_or(f64::NAN));
+        Median {
+            low,
+            middle,
+            high,
+            n: usize::try_from(pairs).unwrap_or_default(),
+        }
     };
     Section {
         title: "DHCPDISCOVER to DHCPOFFER on the wire",
@@ -58,7 +64,11 @@ pub(crate) fn wire(target: &Path) -> Section {
             unit: "µs",
             ours: median("netbind_micros"),
             peer: Some(("dnsmasq", median("dnsmasq_micros"))),
-            compared: Some(Compared { how: "ratio", unit: "", value: median("ratio") }),
+            compared: Some(Compared {
+                how: "ratio",
+                unit: "",
+                value: median("ratio"),
+            }),
             budget: Some(Budget::AtMost(1.0)),
         }],
         notes: include_str!("notes/wire.md"),
@@ -74,7 +84,14 @@ pub(crate) fn answer(target: &Path) -> Section {
         let micros = |value: &Value| value.as_f64().unwrap_or(f64::NAN) / 1000.0;
         let samples = json(&directory.join("sample.json"));
         Row {
-            what: format!("`answer` to {}", if name == "nak" { "a stale request (NAK)" } else { name }),
+            what: format!(
+                "`answer` to {}",
+                if name == "nak" {
+                    "a stale request (NAK)"
+                } else {
+                    name
+                }
+            ),
             unit: "µs",
             ours: Median {
                 low: micros(&bounds["lower_bound"]),
@@ -103,7 +120,9 @@ fn json(path: &Path) -> Value {
 
 /// Runs a command to its end; returns what it printed.
 pub(crate) fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -36,7 +36,11 @@ impl Median {
 
     /// The median of the pairs' ratios, in percent.
     pub(crate) fn of_ratios(ours: &[f64], peers: &[f64]) -> Self {
-        Self::of(ours.iter().zip(peers).map(|(ours, peer)| 100.0 * ours / peer))
+        Self::of(
+            ours.iter()
+                .zip(peers)
+                .map(|(ours, peer)| 100.0 * ours / peer),
+        )
     }
 
     fn show(&self, unit: &str) -> String {
@@ -45,7 +49,9 @@ impl Median {
             10.0.. => 1,
             _ => 2,
         };
-        let Self { low, middle, high, .. } = self;
+        let Self {
+            low, middle, high, ..
+        } = self;
         format!("{middle:.digits$} {unit} ({low:.digits$} to {high:.digits$})")
     }
 }
@@ -92,7 +98,10 @@ impl Row {
             (_, true) => "met",
             (_, false) => "**missed**",
         };
-        let peer = self.peer.as_ref().map(|(name, peer)| format!("{name}: {}", peer.show(self.unit)));
+        let peer = self
+            .peer
+            .as_ref()
+            .map(|(name, peer)| format!("{name}: {}", peer.show(self.unit)));
         let compared = self
             .compared
             .as_ref()
@@ -153,13 +162,24 @@ pub(crate) fn page(sections: &[Section]) -> String {
 fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let memory = read("/proc/meminfo");
-    let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok());
+    let memory = memory
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse::<f64>().ok());
     let first_line = |program: &str| {
-        let output = std::process::Command::new(program).arg("--version").output();
+        let output = std::process::Command::new(program)
+            .arg("--version")
+            .output();
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        text.unwrap_or_default().lines().next().unwrap_or_default().to_owned()
+        text.unwrap_or_default()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
     };
     format!(
         "{} cores of {}, {:.0} GiB, Linux {}, {}, libvirt {}",

@@ -30,13 +30,17 @@ pub(crate) enum Job {
 /// What came of it.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    pub(crate) micros: f64,
+    /// From just before it was executed until its vCPUs ran.
+    pub(crate) millis: f64,
 }
 
 /// The worker's main, as `virt-worker run --runtime-dir DIR …`.
 pub(crate) fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    let Some(at) = arguments.iter().position(|argument| argument == "--runtime-dir") else {
+    let Some(at) = arguments
+        .iter()
+        .position(|argument| argument == "--runtime-dir")
+    else {
         // `--version`: all is well.
         return ExitCode::SUCCESS;
     };
@@ -49,13 +53,17 @@ pub(crate) fn main() -> ExitCode {
     let job = serde_json::from_slice(&job).expect("the benchmark writes jobs");
 
     // init blocks all signals, and children would inherit that.
-    SigSet::all().thread_unblock().expect("signals can be unblocked");
+    SigSet::all()
+        .thread_unblock()
+        .expect("signals can be unblocked");
     let begun = Instant::now();
     let mut child = match job {
         Job::VirtQemuRun { root, xml } => virt_qemu_run(&root, &xml),
         Job::Qemu { argv, monitor } => qemu(&argv, &monitor),
     };
-    let outcome = Outcome { micros: begun.elapsed().as_secs_f64() * 1e6 };
+    let outcome = Outcome {
+        millis: begun.elapsed().as_secs_f64() * 1000.0,
+    };
     let mut end = SigSet::empty();
     end.add(Signal::SIGTERM);
     end.thread_block().expect("a signal can be blocked");
@@ -79,23 +87,26 @@ fn virt_qemu_run(root: &Path, xml: &Path) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .expect("virt-qemu-run is installed");
-    let mut said = BufReader::new(child.stderr.take().expect("it is a pipe")).lines();
+    // The pipe stays open with the child; what it says later fits into it.
+    let stderr = child.stderr.as_mut().expect("it is a pipe");
+    let mut said = BufReader::new(stderr).lines();
     let mut heard = String::new();
     loop {
         let line = said.next().and_then(Result::ok);
         let line = line.unwrap_or_else(|| panic!("virt-qemu-run ended early:\n{heard}"));
         if line.contains("guest running") {
-            break;
+            return child;
         }
         heard.push_str(&line);
         heard.push('\n');
     }
-    std::thread::spawn(move || said.map_while(Result::ok).for_each(drop));
-    child
 }
 
 fn qemu(argv: &[String], monitor: &Path) -> Child {
-    let child = Command::new(&argv[0]).args(&argv[1..]).spawn().expect("QEMU is installed");
+    let child = Command::new(&argv[0])
+        .args(&argv[1..])
+        .spawn()
+        .expect("QEMU is installed");
     let stream = loop {
         match UnixStream::connect(monitor) {
             Ok(stream) => break stream,

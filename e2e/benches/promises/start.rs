@@ -51,7 +51,10 @@ pub(crate) fn measure(rounds: usize) -> [Section; 2] {
     }
     let loading = loading(rounds);
     for figures in [&mut warm, &mut cold] {
-        figures.ours.iter_mut().for_each(|millis| *millis += loading);
+        figures
+            .ours
+            .iter_mut()
+            .for_each(|millis| *millis += loading);
     }
     let command = "cargo bench -p e2e --bench promises -- start";
     let memory_rows = [
@@ -62,7 +65,10 @@ pub(crate) fn measure(rounds: usize) -> [Section; 2] {
         what: what.into(),
         unit: "MiB",
         ours: Median::of(warm.memory.iter().map(field)),
-        peer: Some(("virt-qemu-run", Median::of(warm.peers_memory.iter().map(field)))),
+        peer: Some((
+            "virt-qemu-run",
+            Median::of(warm.peers_memory.iter().map(field)),
+        )),
         compared: None,
         budget: Some(Budget::AtMost(budget)),
     });
@@ -71,10 +77,30 @@ pub(crate) fn measure(rounds: usize) -> [Section; 2] {
             title: "From the launcher's exec to running vCPUs",
             command,
             rows: vec![
-                beyond("warm cache, against virt-qemu-run", &warm.ours, ("virt-qemu-run", &warm.virt_qemu_run), Some(60.0)),
-                beyond("cold cache, against virt-qemu-run", &cold.ours, ("virt-qemu-run", &cold.virt_qemu_run), Some(60.0)),
-                beyond("warm cache, against QEMU by hand", &warm.ours, ("QEMU", &warm.by_hand), Some(450.0)),
-                beyond("cold cache, against QEMU by hand", &cold.ours, ("QEMU", &warm.by_hand), None),
+                beyond(
+                    "warm cache, against virt-qemu-run",
+                    &warm.ours,
+                    ("virt-qemu-run", &warm.virt_qemu_run),
+                    Some(60.0),
+                ),
+                beyond(
+                    "cold cache, against virt-qemu-run",
+                    &cold.ours,
+                    ("virt-qemu-run", &cold.virt_qemu_run),
+                    Some(60.0),
+                ),
+                beyond(
+                    "warm cache, against QEMU by hand",
+                    &warm.ours,
+                    ("QEMU", &warm.by_hand),
+                    Some(450.0),
+                ),
+                beyond(
+                    "cold cache, against QEMU by hand",
+                    &cold.ours,
+                    ("QEMU", &warm.by_hand),
+                    None,
+                ),
             ],
             notes: include_str!("notes/start.md"),
         },
@@ -108,7 +134,12 @@ impl Figures {
     }
 }
 
-fn beyond(what: &str, ours: &[f64], (name, peers): (&'static str, &[f64]), budget: Option<f64>) -> Row {
+fn beyond(
+    what: &str,
+    ours: &[f64],
+    (name, peers): (&'static str, &[f64]),
+    budget: Option<f64>,
+) -> Row {
     Row {
         what: what.into(),
         unit: "ms",
@@ -132,7 +163,10 @@ fn loading(rounds: usize) -> f64 {
             .arg("--version")
             .stdout(Stdio::null())
             .status();
-        assert!(status.is_ok_and(|status| status.success()), "virt-launcher runs");
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "virt-launcher runs"
+        );
         begun.elapsed().as_secs_f64() * 1000.0
     });
     Median::of(millis).middle
@@ -142,7 +176,10 @@ fn loading(rounds: usize) -> f64 {
 fn empty_cache(lab: &Lab) {
     let caches = fs::read_dir(lab.root().join("capabilities")).expect("there was a VM");
     for cache in caches.flatten() {
-        for file in fs::read_dir(cache.path()).expect("it is a directory").flatten() {
+        for file in fs::read_dir(cache.path())
+            .expect("it is a directory")
+            .flatten()
+        {
             fs::remove_file(file.path()).expect("root may");
         }
     }

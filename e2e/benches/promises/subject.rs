@@ -42,14 +42,26 @@ impl Template {
         let runtime = vm.runtime();
         let libvirt = runtime.join("libvirt/etc");
         let definitions = entries(&libvirt.join("qemu"));
-        let xml = definitions.iter().find(|path| path.extension().is_some_and(|e| e == "xml"));
+        let xml = definitions
+            .iter()
+            .find(|path| path.extension().is_some_and(|e| e == "xml"));
         let argv = fs::read_to_string(format!("/proc/{}/cmdline", vm.qemu())).expect("QEMU runs");
         let disks = entries(&runtime.join("disks"));
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = |path: &Path| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
         let template = Self {
-            xml: fs::read_to_string(xml.expect("libvirt keeps the definition")).expect("it is text"),
+            xml: fs::read_to_string(xml.expect("libvirt keeps the definition"))
+                .expect("it is text"),
             settings: fs::read_to_string(libvirt.join("qemu.conf")).expect("the worker wrote it"),
-            argv: argv.trim_end_matches('\0').split('\0').map(str::to_owned).collect(),
+            argv: argv
+                .trim_end_matches('\0')
+                .split('\0')
+                .map(str::to_owned)
+                .collect(),
             disks: disks
                 .iter()
                 .map(|path| (name(path), fs::read(path).expect("a disk can be read")))
@@ -88,14 +100,19 @@ impl Template {
         }
         let inside = Path::new(RUNTIME_DIR);
         let job = match by {
-            By::VirtQemuRun => {
-                Job::VirtQemuRun { root: inside.join("libvirt"), xml: inside.join("domain.xml") }
-            }
-            By::Ferrovirt | By::Hand => {
-                Job::Qemu { argv: by_hand(&self.argv), monitor: inside.join("charmonitor.sock") }
-            }
+            By::VirtQemuRun => Job::VirtQemuRun {
+                root: inside.join("libvirt"),
+                xml: inside.join("domain.xml"),
+            },
+            By::Ferrovirt | By::Hand => Job::Qemu {
+                argv: by_hand(&self.argv),
+                monitor: inside.join("charmonitor.sock"),
+            },
         };
-        write("job.new", &serde_json::to_vec(&job).expect("a job is a plain record"));
+        write(
+            "job.new",
+            &serde_json::to_vec(&job).expect("a job is a plain record"),
+        );
         fs::rename(runtime.join("job.new"), runtime.join(JOB)).expect("it was just written");
     }
 }
@@ -153,12 +170,23 @@ pub(crate) struct Vm {
 impl Vm {
     /// Starts the manifest's VM; `template` is what others start in its place.
     pub(crate) fn start(lab: &Lab, manifest: &Path, by: By, template: Option<&Template>) -> Self {
-        let programs = match by {
-            By::Ferrovirt => e2e::program("virt-launcher").with_file_name(""),
+        let mut vm = Self::prepare(lab, manifest, by);
+        if let Some(template) = template {
+            return vm.begin(template);
+        }
+        let begun = vm.wait_for("init-started").elapsed_ms;
+        vm.millis = vm.wait_for("guest-running").elapsed_ms - begun;
+        vm
+    }
+
+    /// Makes the sandbox; a stand-in in it waits for its template.
+    pub(crate) fn prepare(lab: &Lab, manifest: &Path, by: By) -> Self {
+        let launcher = match by {
+            By::Ferrovirt => e2e::program("virt-launcher"),
             By::VirtQemuRun | By::Hand => peers(lab),
         };
         let mut run = lab
-            .command(programs.join("virt-launcher"))
+            .command(launcher)
             .arg("--root")
             .arg(lab.root())
             .args(["run", "--emulation", "tcg", "-o", "json", "--images"])
@@ -169,23 +197,28 @@ impl Vm {
             .spawn()
             .expect("virt-launcher can be started");
         let events = follow(&mut run);
-        let mut vm = Self { run, events, sandbox: PathBuf::new(), by, millis: 0.0 };
+        let mut vm = Self {
+            run,
+            events,
+            sandbox: PathBuf::new(),
+            by,
+            millis: 0.0,
+        };
         vm.wait_for("sandbox");
         vm.sandbox = eventually("the sandbox", BOOT, || sandbox(lab, manifest));
-        vm.millis = match template {
-            None => {
-                let begun = vm.wait_for("init-started").elapsed_ms;
-                vm.wait_for("guest-running").elapsed_ms - begun
-            }
-            Some(template) => {
-                template.give(&vm.runtime(), by);
-                let result = vm.runtime().join(RESULT);
-                let text = eventually("the peer's VM runs", BOOT, || fs::read(&result).ok());
-                let outcome: Outcome = serde_json::from_slice(&text).expect("it is a stand-in's");
-                outcome.micros / 1000.0
-            }
-        };
         vm
+    }
+
+    /// Tells the stand-in to start the template's VM, and waits until its vCPUs run.
+    pub(crate) fn begin(mut self, template: &Template) -> Self {
+        let result = self.runtime().join(RESULT);
+        // init has done its part by then.
+        let _ = child(self.init(), "virt-worker");
+        template.give(&self.runtime(), self.by);
+        let text = eventually("the peer's VM runs", BOOT, || fs::read(&result).ok());
+        let outcome: Outcome = serde_json::from_slice(&text).expect("it is a stand-in's");
+        self.millis = outcome.millis;
+        self
     }
 
     /// Waits for an event that has not come yet.
@@ -215,7 +248,10 @@ impl Vm {
     }
 
     fn init(&self) -> i32 {
-        child(child(self.run.id().cast_signed(), "virt-launcher"), "virt-launcher")
+        child(
+            child(self.run.id().cast_signed(), "virt-launcher"),
+            "virt-launcher",
+        )
     }
 
     fn qemu(&self) -> i32 {
@@ -240,8 +276,7 @@ impl Vm {
             let _ = kill(pid, Signal::SIGINT);
             std::thread::sleep(Duration::from_millis(100));
         }
-        let ended = eventually("the VM has ended", BOOT, || self.run.try_wait().ok().flatten());
-        drop(ended);
+        eventually("the VM has ended", BOOT, || self.run.try_wait().ok().flatten());
     }
 }
 
@@ -265,15 +300,24 @@ pub(crate) struct Memory {
 impl Memory {
     fn of(pids: &[i32]) -> Self {
         let read = |field: &str| -> f64 {
-            let texts = pids.iter().map(|pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")));
+            let texts = pids
+                .iter()
+                .map(|pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")));
             let kib = texts.map(|text| {
                 let text = text.expect("the process lives");
-                let value = text.lines().find_map(|line| line.strip_prefix(field)?.split_whitespace().next());
-                value.and_then(|kib| kib.parse::<f64>().ok()).expect("the kernel tells")
+                let value = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix(field)?.split_whitespace().next());
+                value
+                    .and_then(|kib| kib.parse::<f64>().ok())
+                    .expect("the kernel tells")
             });
             kib.sum::<f64>() / 1024.0
         };
-        Self { anonymous: read("Anonymous:"), pss: read("Pss:") }
+        Self {
+            anonymous: read("Anonymous:"),
+            pss: read("Pss:"),
+        }
     }
 }
 
@@ -287,7 +331,7 @@ fn peers(lab: &Lab) -> PathBuf {
         let launcher = e2e::program("virt-launcher");
         fs::copy(launcher, directory.join("virt-launcher")).expect("it can be copied");
     }
-    directory
+    directory.join("virt-launcher")
 }
 
 fn follow(run: &mut Child) -> Receiver<Event> {
@@ -308,11 +352,15 @@ fn follow(run: &mut Child) -> Receiver<Event> {
 /// The sandbox of the VM that a manifest names with its first `name:`.
 fn sandbox(lab: &Lab, manifest: &Path) -> Option<PathBuf> {
     let text = fs::read_to_string(manifest).ok()?;
-    let name = text.lines().find_map(|line| line.trim().strip_prefix("name: "))?;
+    let name = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("name: "))?;
     let name = format!("\"name\":\"{name}\"");
-    entries(&lab.root().join("sandboxes")).into_iter().find(|path| {
-        fs::read_to_string(path.join("sandbox.json")).is_ok_and(|text| text.contains(&name))
-    })
+    entries(&lab.root().join("sandboxes"))
+        .into_iter()
+        .find(|path| {
+            fs::read_to_string(path.join("sandbox.json")).is_ok_and(|text| text.contains(&name))
+        })
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {
@@ -324,7 +372,9 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 fn child(parent: i32, name: &str) -> i32 {
     eventually(&format!("a {name}"), BOOT, || {
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
-        let mut children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        let mut children = children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok());
         children.find(|pid: &i32| {
             fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.starts_with(name))
         })

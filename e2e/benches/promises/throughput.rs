@@ -60,7 +60,11 @@ pub(crate) fn measure(rounds: usize) -> Section {
         unit: "Mbit/s",
         ours: Median::of(ours.iter().copied()),
         peer: Some(("bridge and tap", Median::of(peers.iter().copied()))),
-        compared: Some(Compared { how: "ratio", unit: "%", value: Median::of_ratios(ours, peers) }),
+        compared: Some(Compared {
+            how: "ratio",
+            unit: "%",
+            value: Median::of_ratios(ours, peers),
+        }),
         budget: Some(Budget::AtLeast(98.0)),
     });
     Section {
@@ -87,9 +91,13 @@ impl Peer {
         let mut netbind = inside(&netns, e2e::program("netbind"));
         run(netbind.args(["teardown", "--state"]).arg(state));
         let ip = |arguments: &str| run(inside(&netns, "ip").args(arguments.split_whitespace()));
-        let addresses: Value = serde_json::from_str(&ip("-j -4 addr show eth0")).expect("ip writes JSON");
+        let addresses: Value =
+            serde_json::from_str(&ip("-j -4 addr show eth0")).expect("ip writes JSON");
         let address = &addresses[0]["addr_info"][0];
-        let (address, prefix) = (address["local"].as_str().expect("CNI gave one"), &address["prefixlen"]);
+        let (address, prefix) = (
+            address["local"].as_str().expect("CNI gave one"),
+            &address["prefixlen"],
+        );
         ip("addr flush dev eth0");
         ip("link add br0 type bridge stp_state 0");
         ip("tuntap add tap0 mode tap user 107 group 107 vnet_hdr");
@@ -101,8 +109,19 @@ impl Peer {
         let (network, _) = address.rsplit_once('.').expect("it is an IPv4 address");
         ip(&format!("addr add {network}.254/{prefix} dev br0"));
         let dnsmasq = inside(&netns, "dnsmasq")
-            .args(["--no-daemon", "--conf-file=/dev/null", "--user=root", "--port=0", "--no-ping"])
-            .args(["--interface=br0", "--except-interface=lo", "--bind-interfaces", "--leasefile-ro"])
+            .args([
+                "--no-daemon",
+                "--conf-file=/dev/null",
+                "--user=root",
+                "--port=0",
+                "--no-ping",
+            ])
+            .args([
+                "--interface=br0",
+                "--except-interface=lo",
+                "--bind-interfaces",
+                "--leasefile-ro",
+            ])
             .arg(format!("--dhcp-range={address},{address},24h"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -110,7 +129,11 @@ impl Peer {
             .expect("dnsmasq is installed");
         let address = address.to_owned();
         let vm = vm.begin(template);
-        Self { vm, dnsmasq, address }
+        Self {
+            vm,
+            dnsmasq,
+            address,
+        }
     }
 
     fn stop(mut self) {
@@ -121,7 +144,10 @@ impl Peer {
 }
 
 /// A command in a pod's network namespace.
-#[expect(unsafe_code, reason = "a child enters the namespace between fork and exec")]
+#[expect(
+    unsafe_code,
+    reason = "a child enters the namespace between fork and exec"
+)]
 fn inside(netns: &std::path::Path, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let netns = File::open(netns).expect("the sandbox keeps its namespace");
     let mut command = Command::new(program);
@@ -136,13 +162,19 @@ fn inside(netns: &std::path::Path, program: impl AsRef<std::ffi::OsStr>) -> Comm
 fn address(vm: &Vm) -> String {
     let text = fs::read(vm.runtime().join("network/default.json")).expect("the pod has a network");
     let network: netbind::GuestNetwork = serde_json::from_slice(&text).expect("init wrote it");
-    network.address.expect("CNI gave one").addr().to_string()
+    network.lease.address.addr().to_string()
 }
 
 /// Waits until the guest serves iperf3.
 fn listens(lab: &Lab, address: &str) {
-    let to = format!("{address}:{PORT}").parse().expect("it is an address");
-    eventually(&format!("iperf3 at {address}"), 2 * BOOT, || lab.connect(to, Duration::from_secs(1)).map(drop::<TcpStream>).ok());
+    let to = format!("{address}:{PORT}")
+        .parse()
+        .expect("it is an address");
+    eventually(&format!("iperf3 at {address}"), 2 * BOOT, || {
+        lab.connect(to, Duration::from_secs(1))
+            .map(drop::<TcpStream>)
+            .ok()
+    });
 }
 
 /// Megabits a second, as the receiver counts them.
