@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -242,11 +242,28 @@ impl Lab {
             .lines()
             .filter(|line| !line.starts_with("lo "))
             .map(str::to_owned);
+        let addresses = std::fs::read_dir(self.root().join("cni/ferrovirt"))
+            .into_iter()
+            .flatten();
+        let addresses = addresses
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<Ipv4Addr>().ok());
+        let rules = self
+            .command("iptables-save")
+            .output()
+            .expect("iptables is installed");
+        let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
+        let rules = rules
+            .lines()
+            .filter(|line| line.contains("CNI-"))
+            .map(str::to_owned);
         let processes = processes().filter(|(_, args)| args.contains(&here));
         mounts
             .map(|line| format!("mount {line}"))
             .chain(sandboxes.map(|path| format!("directory {path}")))
             .chain(links.map(|line| format!("link {line}")))
+            .chain(addresses.map(|address| format!("address {address}")))
+            .chain(rules.map(|line| format!("rule {line}")))
             .chain(processes.map(|(pid, args)| format!("process {pid} {args}")))
             .collect()
     }

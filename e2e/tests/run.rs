@@ -128,6 +128,14 @@ fn the_guest_has_the_pods_own_address_and_mac() {
     assert_eq!(inside.trim(), mac);
     let host: Ipv4Addr = address.split('/').next().unwrap().parse().unwrap();
     ping(&lab, &host.to_string());
+    // What has to be gone at the end is there now, and seen.
+    let there = lab.leftovers();
+    for kind in ["mount", "directory", "link", "address", "rule", "process"] {
+        assert!(
+            there.iter().any(|line| line.starts_with(kind)),
+            "{kind}: {there:?}"
+        );
+    }
     drop(console);
     vm.shut_down();
     lab.assert_clean();
