@@ -22,7 +22,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Pod, assert_same, success};
+use common::{Pod, assert_becomes, settled, success};
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -149,9 +149,9 @@ fn expect_calls(seen: &BTreeSet<i64>) {
 #[test]
 fn setup_killed_after_any_change_and_run_again_ends_with_the_same_network() {
     let pod = Pod::on_bridge();
-    let (before, files_before) = (pod.namespace.dump(), files(pod.dir.path()));
+    let (before, files_before) = (settled(|| pod.namespace.dump()), files(pod.dir.path()));
     success(&mut pod.netbind(&["setup"]));
-    let whole = bound(&pod);
+    let whole = settled(|| bound(&pod));
     success(&mut pod.netbind(&["teardown"]));
     let files_before = &files_before | &files(pod.dir.path());
 
@@ -163,9 +163,9 @@ fn setup_killed_after_any_change_and_run_again_ends_with_the_same_network() {
         };
         let what = format!("killed after change {n}, set up again");
         success(&mut pod.netbind(&["setup"]));
-        assert_same(&bound(&pod), &whole, &what);
+        assert_becomes(|| bound(&pod), &whole, &what);
         success(&mut pod.netbind(&["teardown"]));
-        assert_same(&pod.namespace.dump(), &before, &what);
+        assert_becomes(|| pod.namespace.dump(), &before, &what);
         assert_eq!(files(pod.dir.path()), files_before, "{what}");
     }
     expect_calls(&seen);
@@ -177,12 +177,12 @@ fn setup_killed_after_any_change_and_run_again_ends_with_the_same_network() {
 #[test]
 fn teardown_restores_the_pod_after_setup_was_killed_anywhere() {
     let pod = Pod::on_ptp();
-    let before = pod.namespace.dump();
+    let before = settled(|| pod.namespace.dump());
     for n in 1.. {
         let ended = kill_after(n, &mut pod.netbind(&["setup"]));
         success(&mut pod.netbind(&["teardown"]));
-        assert_same(
-            &pod.namespace.dump(),
+        assert_becomes(
+            || pod.namespace.dump(),
             &before,
             &format!("killed after change {n}, torn down"),
         );
@@ -201,14 +201,14 @@ fn teardown_restores_the_pod_after_setup_was_killed_anywhere() {
 #[test]
 fn teardown_killed_after_any_change_and_run_again_restores_the_pod() {
     let pod = Pod::on_bridge();
-    let before = pod.namespace.dump();
+    let before = settled(|| pod.namespace.dump());
     let mut seen = BTreeSet::new();
     for n in 1.. {
         success(&mut pod.netbind(&["setup"]));
         let ended = kill_after(n, &mut pod.netbind(&["teardown"]));
         success(&mut pod.netbind(&["teardown"]));
-        assert_same(
-            &pod.namespace.dump(),
+        assert_becomes(
+            || pod.namespace.dump(),
             &before,
             &format!("killed after change {n}"),
         );

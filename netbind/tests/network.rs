@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::guest::{GUEST_LINK, Guest};
-use common::{Pod, Process, assert_same, success, text, wait_until};
+use common::{Pod, Process, assert_becomes, settled, success, text, wait_until};
 use serde_json::Value;
 
 /// `netbind serve`, ended with the value.
@@ -57,7 +57,7 @@ impl Serve {
 
 /// Binds the pod, boots a guest that gets its lease by udhcpc, and takes everything back.
 fn binds_and_lets_go(pod: &Pod) -> String {
-    let before = pod.namespace.dump();
+    let before = settled(|| pod.namespace.dump());
     let mac = pod.mac();
     success(&mut pod.netbind(&["setup"]));
     let server = Serve::start(pod);
@@ -87,9 +87,9 @@ fn binds_and_lets_go(pod: &Pod) -> String {
     );
     pod.cni("CHECK").expect("CHECK while bound");
     // Once more: nothing changes.
-    let bound = pod.namespace.dump();
+    let bound = settled(|| pod.namespace.dump());
     success(&mut pod.netbind(&["setup"]));
-    assert_same(&pod.namespace.dump(), &bound, "a second set-up");
+    assert_becomes(|| pod.namespace.dump(), &bound, "a second set-up");
     assert!(
         guest.reaches(pod.gateway()),
         "the guest reaches its gateway after a second set-up"
@@ -97,7 +97,7 @@ fn binds_and_lets_go(pod: &Pod) -> String {
 
     drop((guest, server));
     success(&mut pod.netbind(&["teardown"]));
-    assert_same(&pod.namespace.dump(), &before, "teardown");
+    assert_becomes(|| pod.namespace.dump(), &before, "teardown");
     assert!(
         pod.node_reaches(pod.address()),
         "the pod has its address back"
@@ -312,7 +312,7 @@ fn the_filter_is_the_one_that_its_documentation_shows() {
 #[test]
 fn the_rights_of_a_container_are_enough() {
     let pod = Pod::on_bridge();
-    let before = pod.namespace.dump();
+    let before = settled(|| pod.namespace.dump());
     // As the kubelet starts the launcher: /proc/sys read-only, few capabilities.
     let contained = |verb: &str| {
         let command = pod.netbind(&[verb]);
@@ -334,7 +334,7 @@ fn the_rights_of_a_container_are_enough() {
     guest.udhcpc(pod.dir.path());
     assert!(guest.reaches(pod.gateway()));
     contained("teardown");
-    assert_same(&pod.namespace.dump(), &before, "teardown");
+    assert_becomes(|| pod.namespace.dump(), &before, "teardown");
 }
 
 #[test]
@@ -342,14 +342,14 @@ fn a_dropping_forward_policy_in_the_pod_does_not_stop_the_guest() {
     let pod = Pod::on_bridge();
     let policy = "add table ip f; add chain ip f forward { type filter hook forward priority 0; policy drop; }";
     success(pod.namespace.command("nft").arg(policy));
-    let before = pod.namespace.dump();
+    let before = settled(|| pod.namespace.dump());
     success(&mut pod.netbind(&["setup"]));
     let _server = Serve::start(&pod);
     let guest = Guest::behind(&pod, "tap0", &pod.mac());
     guest.udhcpc(pod.dir.path());
     assert!(guest.reaches(pod.gateway()));
     success(&mut pod.netbind(&["teardown"]));
-    assert_same(&pod.namespace.dump(), &before, "teardown");
+    assert_becomes(|| pod.namespace.dump(), &before, "teardown");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Namespace, Pod, assert_same, text};
+use common::{Namespace, Pod, assert_becomes, settled, text};
 
 /// What is wrong, how to make it so, the arguments, and a part of the one line that is said.
 type Case = (
@@ -163,12 +163,12 @@ fn a_set_up_that_fails_half_way_takes_back_what_it_did() {
         said.contains("cannot make the tap tap0 (is /dev/net/tun there"),
         "{said}"
     );
-    assert_same(&pod.namespace.dump(), &before, "a failed set-up");
+    assert_becomes(|| pod.namespace.dump(), &before, "a failed set-up");
     assert_eq!(std::fs::read_dir(pod.dir.path()).unwrap().count(), files);
 }
 
 fn refused(pod: &Namespace, dir: &Path, what: &str, arguments: &[&str], expected: &str) {
-    let before = pod.dump();
+    let before = settled(|| pod.dump());
     let files = || std::fs::read_dir(dir).unwrap().count();
     let files_before = files();
     let mut command = Command::new(common::NETBIND);
@@ -181,6 +181,6 @@ fn refused(pod: &Namespace, dir: &Path, what: &str, arguments: &[&str], expected
     assert!(!output.status.success(), "{what}");
     assert_eq!(said.lines().count(), 1, "{what}: {said}");
     assert!(said.contains(expected), "{what}: {said}");
-    assert_same(&pod.dump(), &before, what);
+    assert_becomes(|| pod.dump(), &before, what);
     assert_eq!(files(), files_before, "{what}");
 }

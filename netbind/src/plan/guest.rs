@@ -82,7 +82,11 @@ pub(super) fn guest(
             dns: dns.collect(),
             search: search.clone(),
             // The first of equals: systemd-networkd searches option 15 before option 119's list.
-            domain: search.iter().rev().max_by_key(|domain| domain.len()).cloned(),
+            domain: search
+                .iter()
+                .rev()
+                .max_by_key(|domain| domain.len())
+                .cloned(),
             hostname: hostname.cloned(),
             mtu,
             ntp: dhcp.ntp_servers.clone(),

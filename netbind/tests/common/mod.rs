@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
@@ -180,6 +181,33 @@ pub(crate) fn assert_same(now: &str, before: &str, what: &str) {
         only(before, now)
     );
 }
+
+/// Fails unless `now` comes to be `before`: the kernel tells of a link's carrier, and of the routes
+/// over it, up to a second after the change (`linkwatch`).
+pub(crate) fn assert_becomes(now: impl Fn() -> String, before: &str, what: &str) {
+    let until = Instant::now() + LINKWATCH * 5;
+    while now() != before && Instant::now() < until {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_same(&now(), before, what);
+}
+
+/// The value of `now` once it has not changed for longer than [`LINKWATCH`].
+pub(crate) fn settled(now: impl Fn() -> String) -> String {
+    let (mut value, mut since) = (now(), Instant::now());
+    while since.elapsed() <= LINKWATCH {
+        thread::sleep(Duration::from_millis(50));
+        let newer = now();
+        if newer != value {
+            (value, since) = (newer, Instant::now());
+        }
+    }
+    value
+}
+
+/// How late the kernel may be with news of a link: its own second, and the two that it takes to
+/// find an IPv6 address unique (RFC 4862, 5.4).
+const LINKWATCH: Duration = Duration::from_millis(2200);
 
 /// Runs a command that must succeed; its output.
 pub(crate) fn success(command: &mut Command) -> String {
