@@ -66,12 +66,27 @@ pub(crate) fn wire(target: &Path) -> Section {
             peer: Some(("dnsmasq", median("dnsmasq_micros"))),
             compared: Some(Compared {
                 how: "ratio",
-                unit: "",
-                value: median("ratio"),
+                unit: "%",
+                value: percent(median("ratio")),
             }),
-            budget: Some(Budget::AtMost(1.0)),
+            budget: Some(Budget::AtMost(100.0)),
         }],
         notes: include_str!("notes/wire.md"),
+    }
+}
+
+fn percent(ratio: Median) -> Median {
+    let Median {
+        low,
+        middle,
+        high,
+        n,
+    } = ratio;
+    Median {
+        low: 100.0 * low,
+        middle: 100.0 * middle,
+        high: 100.0 * high,
+        n,
     }
 }
 

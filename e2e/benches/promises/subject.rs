@@ -206,14 +206,16 @@ impl Vm {
         };
         vm.wait_for("sandbox");
         vm.sandbox = eventually("the sandbox", BOOT, || sandbox(lab, manifest));
+        if by != By::Ferrovirt {
+            // init has set the network up by then.
+            child(vm.init(), "virt-worker");
+        }
         vm
     }
 
     /// Tells the stand-in to start the template's VM, and waits until its vCPUs run.
     pub(crate) fn begin(mut self, template: &Template) -> Self {
         let result = self.runtime().join(RESULT);
-        // init has done its part by then.
-        let _ = child(self.init(), "virt-worker");
         template.give(&self.runtime(), self.by);
         let text = eventually("the peer's VM runs", BOOT, || fs::read(&result).ok());
         let outcome: Outcome = serde_json::from_slice(&text).expect("it is a stand-in's");
@@ -276,7 +278,9 @@ impl Vm {
             let _ = kill(pid, Signal::SIGINT);
             std::thread::sleep(Duration::from_millis(100));
         }
-        eventually("the VM has ended", BOOT, || self.run.try_wait().ok().flatten());
+        eventually("the VM has ended", BOOT, || {
+            self.run.try_wait().ok().flatten()
+        });
     }
 }
 
