@@ -1,10 +1,15 @@
 //! Calling CNI plugins, as a container runtime does.
 //! <https://www.cni.dev/docs/spec/> (version 1.0.0, sections 2 to 4).
 
-use std::io::Write;
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -20,6 +25,9 @@ const LOOPBACK: &str = "loopback";
 /// The addresses of that network.
 const SUBNET: &str = "10.143.0.0/24";
 
+/// How long a plugin may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// Why a pod has no network.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CniError {
@@ -29,7 +37,7 @@ pub(super) enum CniError {
         /// The file.
         path: PathBuf,
         /// The kernel's answer.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The configuration is no CNI configuration.
     #[error("{path} is no CNI configuration: {detail}")]
@@ -56,7 +64,19 @@ pub(super) enum CniError {
         /// The program.
         path: PathBuf,
         /// The kernel's answer.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// A plugin hangs.
+    #[error(
+        "the CNI plugin {plugin:?} was killed: it had not ended {} s after its {command} began; \
+         see what it waits for, then try again",
+        LIMIT.as_secs()
+    )]
+    TimedOut {
+        /// Its type.
+        plugin: String,
+        /// ADD, CHECK or DEL.
+        command: &'static str,
     },
     /// A plugin refused.
     #[error("the CNI plugin {plugin:?} failed at {command}: {message}")]
@@ -232,6 +252,8 @@ impl Network {
             source,
         };
         let mut child = Command::new(&path)
+            // Ctrl-C is for `run`: a plugin comes to its end.
+            .process_group(0)
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", &attachment.container)
             .env("CNI_NETNS", &attachment.netns)
@@ -246,7 +268,11 @@ impl Network {
             // A plugin that fails before it reads tells why on stdout.
             let _ = stdin.write_all(Value::from(conf).to_string().as_bytes());
         }
-        let output = child.wait_with_output().map_err(execute)?;
+        let output = output(child, LIMIT).map_err(execute)?;
+        let output = output.ok_or_else(|| CniError::TimedOut {
+            plugin: kind.to_owned(),
+            command,
+        })?;
         let answer = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
         if output.status.success() {
             return Ok(answer);
@@ -285,6 +311,40 @@ impl Network {
                 searched: joined(&self.directories),
             })
     }
+}
+
+/// Waits for a plugin, leader of its process group; kills one that has not closed its outputs in time, and returns none then.
+fn output(mut child: Child, limit: Duration) -> io::Result<Option<Output>> {
+    let until = Instant::now() + limit;
+    let outputs = [drain(child.stdout.take()), drain(child.stderr.take())];
+    let [stdout, stderr] =
+        outputs.map(|output| output.recv_timeout(until.saturating_duration_since(Instant::now())));
+    let (Ok(stdout), Ok(stderr)) = (stdout, stderr) else {
+        // With the plugins that it started in turn. It was not waited for, so the group is its own.
+        killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL)?;
+        child.wait()?;
+        return Ok(None);
+    };
+    Ok(Some(Output {
+        status: child.wait()?,
+        stdout,
+        stderr,
+    }))
+}
+
+/// All that comes from a pipe, once it is closed.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = vec![];
+        if let Some(mut pipe) = pipe {
+            // What came before an error is what there is to tell.
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        // Nobody waits any more where the time was up.
+        let _ = sender.send(bytes);
+    });
+    receiver
 }
 
 fn search_path(given: Vec<PathBuf>) -> Vec<PathBuf> {
@@ -347,6 +407,24 @@ mod tests {
             let error = Network::parse(text.as_bytes(), vec![]).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_plugin_that_hangs_is_killed() {
+        let start = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).process_group(0);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().unwrap()
+        };
+        let hangs = start("sleep 600");
+        assert!(output(hangs, Duration::from_millis(50)).unwrap().is_none());
+        let ends = output(start("echo out; echo err >&2; exit 3"), LIMIT);
+        let ends = ends.unwrap().unwrap();
+        assert_eq!(
+            (ends.status.code(), &ends.stdout[..], &ends.stderr[..]),
+            (Some(3), &b"out\n"[..], &b"err\n"[..])
+        );
     }
 
     #[test]
