@@ -1,8 +1,9 @@
 //! What a VM on this machine needs, looked for before anything is made.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
 
 /// Something is missing; each variant tells what to do.
@@ -20,9 +21,6 @@ pub(super) enum PreflightError {
     /// No emulator.
     #[error("QEMU is not installed (Debian: apt-get install qemu-system-x86)")]
     NoEmulator,
-    /// No disk tool.
-    #[error("qemu-img is not installed (Debian: apt-get install qemu-utils)")]
-    NoQemuImg,
     /// The worker is not beside this program.
     #[error("{0} is not there; it is installed beside virt-launcher")]
     NoWorker(String),
@@ -34,7 +32,8 @@ pub(super) enum PreflightError {
     NoLibvirt(String),
 }
 
-/// Looks for all that is needed.
+/// Looks for all that is needed, and sets the umask: the pod's user reads what this process makes,
+/// where no path of the host leads it there.
 ///
 /// # Errors
 /// [`PreflightError`], the first that is missing.
@@ -42,17 +41,11 @@ pub(super) fn check() -> Result<(), PreflightError> {
     if !Uid::effective().is_root() {
         return Err(PreflightError::NotRoot);
     }
+    umask(Mode::from_bits_truncate(0o022));
     if !Path::new(crate::pod::TUN_DEVICE).exists() {
         return Err(PreflightError::NoTun);
     }
     crate::host::emulator().ok_or(PreflightError::NoEmulator)?;
-    let qemu_img = Command::new("qemu-img")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status();
-    if qemu_img.is_err() {
-        return Err(PreflightError::NoQemuImg);
-    }
     let worker = std::env::current_exe()
         .unwrap_or_default()
         .with_file_name("virt-worker");
