@@ -7,20 +7,30 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::sys::utsname::uname;
-use sha2::{Digest, Sha256};
 
+use super::sandbox;
 use super::shim::{self, Spec};
 use crate::convert::Accelerator;
-use crate::pod::{self, Pod, QEMU_ID};
+use crate::pod::{self, Pod};
 
 /// Where libvirt's QEMU driver may be; its age is part of libvirt's key.
 const DRIVERS: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
     "/usr/lib64/libvirt/connection-driver/libvirt_driver_qemu.so",
 ];
+
+/// Where QEMU's modules may be: what it can do changes with them.
+const MODULES: [&str; 2] = ["/usr/lib/x86_64-linux-gnu/qemu", "/usr/lib64/qemu-kvm"];
+
+/// What the name of a probe's directory begins with.
+const SCRATCH: &str = ".probe-";
+
+/// No probe takes this long: its directory was left by one that was killed.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// The directory of cached answers for this machine as it is; made where it is missing.
 pub(super) fn capabilities(root: &Path, accelerator: Accelerator) -> anyhow::Result<PathBuf> {
@@ -35,44 +45,41 @@ pub(super) fn capabilities(root: &Path, accelerator: Accelerator) -> anyhow::Res
 /// <https://libvirt.org/formatcaps.html>
 fn key(accelerator: Accelerator) -> String {
     let age = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.ctime());
+    let latest = |paths: &[&str]| paths.iter().map(|path| age(Path::new(path))).max();
     let emulator = crate::host::emulator().unwrap_or_default();
-    let driver = DRIVERS.iter().map(|path| age(Path::new(path))).max();
     let kernel = uname()
         .map(|u| u.release().to_os_string())
         .unwrap_or_default();
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let microcode = cpu.lines().find(|line| line.starts_with("microcode"));
     let parts = format!(
-        "{} {} {driver:?} {kernel:?} {accelerator}",
+        "{} {} {:?} {:?} {kernel:?} {microcode:?} {accelerator}",
         emulator.display(),
-        age(&emulator)
+        age(&emulator),
+        latest(&DRIVERS),
+        latest(&MODULES),
     );
-    Sha256::digest(parts)
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    sandbox::digest(&parts, 8)
 }
 
 fn fill(root: &Path, cache: &Path, accelerator: Accelerator) -> anyhow::Result<()> {
     let parent = cache.parent().unwrap_or(root);
-    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    sandbox::private_directory(parent)?;
+    remove_abandoned(parent);
     // Beside the cache, so that the answer is moved into place as a whole.
     let scratch = tempfile::Builder::new()
-        .prefix(".probe-")
+        .prefix(SCRATCH)
         .tempdir_in(parent)
         .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     let runtime_dir = scratch.path().join("runtime");
     fs::create_dir(&runtime_dir)?;
-    // The pod's user must get to its directory.
-    fs::set_permissions(
-        scratch.path(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )?;
     shim::give(&runtime_dir)?;
     let spec = Spec {
         sandbox: None,
         runtime_dir: runtime_dir.clone(),
         hostname: "probe".into(),
         accelerator,
+        parent: std::process::id(),
         mounts: vec![],
         init: [
             "--probe",
@@ -105,7 +112,21 @@ fn fill(root: &Path, cache: &Path, accelerator: Accelerator) -> anyhow::Result<(
     }
 }
 
-/// Gives a pod its copy.
+/// Removes what probes left that were killed.
+fn remove_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|meta| meta.modified());
+        let age = age.ok().and_then(|then| then.elapsed().ok());
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH)
+            && age.is_some_and(|age| age > ABANDONED)
+        {
+            // The next one tries again.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Gives a pod its copy, in a directory that its user cannot get to yet.
 pub(super) fn copy(cache: &Path, pod: &Pod) -> anyhow::Result<()> {
     let target = pod.capabilities();
     fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
@@ -114,15 +135,15 @@ pub(super) fn copy(cache: &Path, pod: &Pod) -> anyhow::Result<()> {
         let copy = target.join(source.file_name().unwrap_or_default());
         fs::copy(&source, &copy).with_context(|| format!("cannot copy {}", source.display()))?;
     }
+    for entry in fs::read_dir(&target)?.flatten() {
+        shim::give(&entry.path())?;
+    }
     // libvirt wants to own its root.
     for path in target
         .ancestors()
         .take_while(|path| path.starts_with(pod.libvirt_root()))
     {
-        std::os::unix::fs::chown(path, Some(QEMU_ID), Some(QEMU_ID))?;
-    }
-    for entry in fs::read_dir(&target)?.flatten() {
-        shim::give(&entry.path())?;
+        shim::give(path)?;
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! From a manifest and the command line to what a pod gets: the VMI, files, init's arguments.
 
+mod dns;
+
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,8 +13,8 @@ use crds::VirtualMachineInstance;
 use crds::manifest::{self, Manifest};
 use k8s_openapi::api::core::v1::LocalObjectReference;
 
-use super::sandbox::{INTERFACE, Sandbox, write_public};
-use super::shim::{Mount, SANDBOX, Spec};
+use super::sandbox::{INTERFACE, Sandbox};
+use super::shim::{self, Mount, SANDBOX, Spec};
 use super::timeline::Timeline;
 use super::{RunArgs, cache};
 use crate::convert::{Accelerator, KernelBoot};
@@ -21,6 +24,9 @@ use crate::volumes::{Layout, SecretData, host_disk};
 
 /// A manifest is read whole; nobody writes one this long (bytes).
 const LONGEST_MANIFEST: u64 = 4 << 20;
+
+/// As much as a Secret of a cluster holds (bytes).
+const LARGEST_SECRET: u64 = 1 << 20;
 
 /// `NAME=PATH`: a file of this machine that stands for an object of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +94,17 @@ fn read(path: &Path) -> std::io::Result<String> {
 fn warnings(manifest: &Manifest) -> Vec<String> {
     let vmi = manifest.clone().into_vmi();
     let spec = &vmi.spec;
+    let disks = spec
+        .volumes
+        .iter()
+        .filter_map(|v| v.container_disk.as_ref());
+    let mut pull_secrets = disks
+        .map(|disk| &disk.image_pull_secret)
+        .chain(kernel_container(&vmi).map(|container| &container.image_pull_secret));
     let fields = [
         ("affinity", spec.affinity.is_some()),
+        ("evictionStrategy", spec.eviction_strategy.is_some()),
+        ("imagePullSecret", pull_secrets.any(Option::is_some)),
         ("nodeSelector", !spec.node_selector.is_empty()),
         ("priorityClassName", spec.priority_class_name.is_some()),
         ("schedulerName", spec.scheduler_name.is_some()),
@@ -108,7 +123,7 @@ fn warnings(manifest: &Manifest) -> Vec<String> {
         return vec![];
     }
     vec![format!(
-        "there is no scheduler here: {} is ignored",
+        "there is no cluster here: {} is ignored",
         given.join(", ")
     )]
 }
@@ -117,6 +132,14 @@ fn warnings(manifest: &Manifest) -> Vec<String> {
 pub(super) struct Resolved {
     /// Each with its place below the runtime directory.
     mounts: Vec<Mount>,
+    secrets: Vec<Secret>,
+}
+
+/// A secret's data. Copied, not mounted: its file is rightly closed to the pod's user.
+struct Secret {
+    data: Vec<u8>,
+    /// Its place, relative to the runtime directory.
+    target: PathBuf,
 }
 
 /// Finds every file that the VMI needs, pulls what has to be pulled, makes what has to be made.
@@ -135,15 +158,16 @@ pub(super) fn resolve(
     let layout = Layout {
         runtime_dir: RUNTIME_DIR.into(),
     };
+    let relative = |target: PathBuf| match target.strip_prefix(RUNTIME_DIR) {
+        Ok(target) => target.to_owned(),
+        Err(_) => target,
+    };
+    let mut secret_data = vec![];
     let mut mounts = vec![];
     let mut add = |source: PathBuf, target: PathBuf, read_only: bool| {
-        let target = target
-            .strip_prefix(RUNTIME_DIR)
-            .map(Path::to_owned)
-            .unwrap_or(target);
         mounts.push(Mount {
             source,
-            target,
+            target: relative(target),
             read_only,
         });
     };
@@ -171,21 +195,18 @@ pub(super) fn resolve(
             && let Some(claim) = &ephemeral.persistent_volume_claim
         {
             let file = bound(&args.claims, "claim", &claim.claim_name)?;
-            add(regular(file)?, layout.claim(name), true);
+            add(claim_file(file)?, layout.claim(name), true);
         }
         for (secret, data) in secrets(volume) {
             let path = secret_file(bound(&args.secrets, "secret", &secret.name)?, data)?;
             let [key, _] = data.keys();
-            add(path, layout.secret(name, data).join(key), true);
+            secret_data.push(Secret {
+                data: read_secret(&path)?,
+                target: relative(layout.secret(name, data).join(key)),
+            });
         }
     }
-    let container = vmi.spec.domain.firmware.as_ref().and_then(|firmware| {
-        firmware
-            .kernel_boot
-            .as_ref()
-            .and_then(|boot| boot.container.as_ref())
-    });
-    if let Some(container) = container {
+    if let Some(container) = kernel_container(vmi) {
         timeline.doing(&format!("image {}", container.image));
         let KernelBoot { kernel, initrd } = store.kernel_boot(container)?;
         timeline.done("image", &container.image);
@@ -197,7 +218,15 @@ pub(super) fn resolve(
             }
         }
     }
-    Ok(Resolved { mounts })
+    Ok(Resolved {
+        mounts,
+        secrets: secret_data,
+    })
+}
+
+fn kernel_container(vmi: &VirtualMachineInstance) -> Option<&crds::KernelBootContainer> {
+    let boot = vmi.spec.domain.firmware.as_ref()?.kernel_boot.as_ref()?;
+    boot.container.as_ref()
 }
 
 /// The secrets that a cloud-init volume refers to, each with the kind of data it holds.
@@ -229,7 +258,47 @@ fn secret_file(path: &Path, data: SecretData) -> anyhow::Result<PathBuf> {
         .iter()
         .map(|name| path.join(name))
         .find(|file| file.is_file());
-    found.ok_or_else(|| anyhow!("{} holds no file named {}; make one", path.display(), names.join(" or ")))
+    found.ok_or_else(|| {
+        anyhow!(
+            "{} holds no file named {}; make one",
+            path.display(),
+            names.join(" or ")
+        )
+    })
+}
+
+fn read_secret(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let shown = path.display();
+    let file = fs::File::open(path).with_context(|| format!("cannot read {shown}"))?;
+    let mut data = vec![];
+    file.take(LARGEST_SECRET + 1)
+        .read_to_end(&mut data)
+        .with_context(|| format!("cannot read {shown}"))?;
+    if data.len() as u64 > LARGEST_SECRET {
+        bail!("{shown} is longer than 1 MiB, the most that a Secret holds; make it shorter");
+    }
+    Ok(data)
+}
+
+/// The file of a claim, which the pod sees with the host's mode and owner.
+fn claim_file(path: &Path) -> anyhow::Result<PathBuf> {
+    let file = regular(path)?;
+    let meta = fs::metadata(&file).with_context(|| format!("cannot read {}", path.display()))?;
+    if !is_readable(meta.mode(), meta.uid(), meta.gid()) {
+        let shown = path.display();
+        bail!("user {QEMU_ID}, whom the VM runs as, may not read {shown}; try: chmod o+r {shown}");
+    }
+    Ok(file)
+}
+
+/// Whether the pod's user may read a file with this mode and owner.
+fn is_readable(mode: u32, owner: u32, group: u32) -> bool {
+    let bit = match (owner, group) {
+        (QEMU_ID, _) => 0o400,
+        (_, QEMU_ID) => 0o040,
+        _ => 0o004,
+    };
+    mode & bit != 0
 }
 
 fn regular(path: &Path) -> anyhow::Result<PathBuf> {
@@ -241,6 +310,9 @@ fn regular(path: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Fills the sandbox's directory and writes down what its processes are to do.
+///
+/// The pod's user gets the runtime directory last: while root writes in it, nobody else can put a
+/// link there.
 pub(super) fn furnish(
     sandbox: &Sandbox,
     vmi: &VirtualMachineInstance,
@@ -251,18 +323,24 @@ pub(super) fn furnish(
     let runtime = sandbox.runtime_dir();
     let host = Pod::new(&runtime);
     pod::write_json(&host.vmi(), vmi)?;
-    write_public(&host.vmi(), &fs::read(host.vmi())?)?;
     cache::copy(capabilities, &host)?;
     for mount in &resolved.mounts {
         let place = runtime.join(&mount.target);
-        if let Some(parent) = place.parent() {
-            fs::create_dir_all(parent)
-                .with_context(|| format!("cannot make {}", parent.display()))?;
-        }
+        make_parent(&place)?;
         fs::File::create(&place).with_context(|| format!("cannot make {}", place.display()))?;
     }
+    for secret in &resolved.secrets {
+        write_secret(&runtime.join(&secret.target), &secret.data)?;
+    }
     let resolv_conf = "resolv.conf";
-    write_public(&runtime.join(resolv_conf), host_resolv_conf().as_bytes())?;
+    let dns = dns::resolv_conf(
+        &host_resolv_conf(),
+        vmi.spec.dns_policy,
+        vmi.spec.dns_config.as_ref(),
+    );
+    let path = runtime.join(resolv_conf);
+    fs::write(&path, dns).with_context(|| format!("cannot write {}", path.display()))?;
+    shim::give(&runtime)?;
     let state = sandbox.network_state();
     let state = Path::new(SANDBOX).join(state.file_name().unwrap_or_default());
     let init = [
@@ -280,9 +358,28 @@ pub(super) fn furnish(
         runtime_dir: runtime,
         hostname: hostname(vmi),
         accelerator,
+        parent: std::process::id(),
         mounts: resolved.mounts.clone(),
         init: init.to_vec(),
     })
+}
+
+fn make_parent(path: &Path) -> anyhow::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))
+}
+
+/// Writes a file that only the pod's user may read.
+fn write_secret(path: &Path, data: &[u8]) -> anyhow::Result<()> {
+    make_parent(path)?;
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(data))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(shim::give(path)?)
 }
 
 /// The pod's host name: the guest's.
@@ -326,12 +423,12 @@ mod tests {
     }
 
     #[test]
-    fn scheduling_is_ignored_with_one_warning() {
+    fn what_takes_a_cluster_is_ignored_with_one_warning() {
         let text = vmi("  priorityClassName: high\n  nodeSelector: {a: b}\n");
         let warnings = warnings(&manifest::parse(&text).unwrap());
         assert_eq!(
             warnings,
-            ["there is no scheduler here: nodeSelector, priorityClassName is ignored"]
+            ["there is no cluster here: nodeSelector, priorityClassName is ignored"]
         );
     }
 
@@ -367,5 +464,32 @@ mod tests {
             error.ends_with("give it with --secret keys=PATH"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_claim_that_the_vm_may_not_read_is_refused() {
+        let cases = [
+            (0o600, 0, 0, false),
+            (0o604, 0, 0, true),
+            (0o640, 0, QEMU_ID, true),
+            (0o604, 0, QEMU_ID, false),
+            (0o400, QEMU_ID, 0, true),
+            (0o044, QEMU_ID, QEMU_ID, false),
+        ];
+        for (mode, owner, group, expected) in cases {
+            let readable = is_readable(mode, owner, group);
+            assert_eq!(readable, expected, "{mode:o} {owner}:{group}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_at_most_as_large_as_a_cluster_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("userdata");
+        fs::write(&path, vec![b'a'; 1 << 20]).unwrap();
+        assert_eq!(read_secret(&path).unwrap().len(), 1 << 20);
+        fs::write(&path, vec![b'a'; (1 << 20) + 1]).unwrap();
+        let error = read_secret(&path).unwrap_err().to_string();
+        assert!(error.contains("userdata is longer than 1 MiB"), "{error}");
     }
 }

@@ -1,36 +1,47 @@
 //! A pod sandbox without a kubelet: a directory, a network namespace, a CNI attachment.
 //!
 //! ```text
-//! ROOT/sandboxes/<id>/
-//!   lock           held (flock) by `run` and by the process that keeps the namespaces
-//!   sandbox.json   written before anything is made that must be unmade
-//!   netns          the network namespace, bind-mounted
-//!   network.json   netbind's state
-//!   launcher.log   what init and the worker say
-//!   runtime/       the pod's runtime directory
+//! ROOT/sandboxes/       root's alone: every VM has the same user, and none may see another's
+//!   <id>/
+//!     lock           held (flock) by `run` and by the process that keeps the namespaces
+//!     sandbox.json   written before anything is made that must be unmade; goes last
+//!     netns          the network namespace, bind-mounted
+//!     network.json   netbind's state
+//!     launcher.log   what init and the worker say
+//!     runtime/       the pod's runtime directory; the pod sees it by a mount, not by this path
 //! ```
 //!
 //! [`remove`] undoes all of it from whatever state it finds, so a sandbox whose makers were
 //! killed is removed by the next `run` ([`sweep`]): its lock is free.
 
+mod netns;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::mount::{MntFlags, umount2};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::bridge;
 use super::cni::{self, Attachment, CniError, Network};
-use crate::pod::{self, PodError, QEMU_ID};
+use crate::pod::{self, PodError};
 
 /// The pod's interface, as the kubelet's runtimes name it.
 pub(super) const INTERFACE: &str = "eth0";
+
+const LOCK: &str = "lock";
+const RECORD: &str = "sandbox.json";
+const NETNS: &str = "netns";
+const NETWORK: &str = "network.json";
+
+/// The pause before another look at a sandbox that is being made or removed, and how long to look.
+const MOMENT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
 
 /// Why a sandbox cannot be made, found or removed.
 #[derive(Debug, thiserror::Error)]
@@ -104,15 +115,12 @@ pub(super) type Lock = Flock<File>;
 
 impl Sandbox {
     /// The directory of the VM's sandbox below `root`. Its name is short, whatever the VM's is:
-    /// sockets in it must fit `sun_path`.
+    /// sockets in it must fit `sun_path`. It tells CNI of the pod as well, and so differs between
+    /// two roots.
     fn directory(root: &Path, namespace: &str, name: &str) -> PathBuf {
-        let digest = Sha256::digest(format!("{namespace}/{name}"));
-        let id: String = digest
-            .iter()
-            .take(6)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        root.join("sandboxes").join(id)
+        let sandboxes = sandboxes(root);
+        let id = digest(&format!("{}/{namespace}/{name}", sandboxes.display()), 6);
+        sandboxes.join(id)
     }
 
     /// The pod's runtime directory, as the host sees it.
@@ -121,17 +129,17 @@ impl Sandbox {
     }
 
     /// netbind's state.
-    pub fn network_state(&self) -> PathBuf {
-        self.dir.join("network.json")
+    pub(super) fn network_state(&self) -> PathBuf {
+        self.dir.join(NETWORK)
     }
 
     /// The network namespace.
-    pub fn netns(&self) -> PathBuf {
-        self.dir.join("netns")
+    pub(super) fn netns(&self) -> PathBuf {
+        self.dir.join(NETNS)
     }
 
     /// What init and the worker say.
-    pub fn log(&self) -> PathBuf {
+    pub(super) fn log(&self) -> PathBuf {
         self.dir.join("launcher.log")
     }
 
@@ -164,7 +172,12 @@ impl Sandbox {
     }
 
     fn save(&self) -> Result<(), SandboxError> {
-        Ok(pod::write_json(&self.dir.join("sandbox.json"), self)?)
+        Ok(pod::write_json(&self.dir.join(RECORD), self)?)
+    }
+
+    /// Whether `lock` is this sandbox's, and not that of an earlier one of the same name.
+    pub(super) fn is_held_by(&self, lock: &File) -> bool {
+        is_at(lock, &self.dir.join(LOCK))
     }
 }
 
@@ -183,19 +196,15 @@ pub(super) fn create(
     if let Some(network) = &network {
         network.installed()?;
     }
+    private_directory(&sandboxes(root))?;
     let dir = Sandbox::directory(root, namespace, name);
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(&dir)
-        .map_err(file("make", &dir))?;
-    let Some(lock) = lock(&dir)? else {
+    let Some(lock) = acquire(&dir)? else {
         return Err(SandboxError::Busy {
             namespace: namespace.into(),
             name: name.into(),
         });
     };
-    let stale = pod::read_json::<Sandbox>(&dir.join("sandbox.json"));
+    unmake(&load(&dir))?;
     let mut sandbox = Sandbox {
         namespace: namespace.into(),
         name: name.into(),
@@ -203,28 +212,30 @@ pub(super) fn create(
         network,
         result: Value::Null,
     };
-    unmake(stale.as_ref().unwrap_or(&Sandbox { network: None, ..sandbox.clone() }))?;
     match furnish(&mut sandbox) {
         Ok(()) => Ok((sandbox, lock)),
         Err(error) => {
-            // The first error is the one that matters. A plugin that fails at ADD may fail at DEL
-            // too: nobody would ever succeed, so nothing is kept for a later attempt.
-            let _ = remove(&sandbox);
-            let _ = fs::remove_dir_all(&sandbox.dir);
+            discard(&sandbox);
             Err(error)
         }
     }
 }
 
+/// Makes a directory that only root may enter, or closes one that is there.
+pub(super) fn private_directory(path: &Path) -> Result<(), SandboxError> {
+    fs::create_dir_all(path).map_err(file("make", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(file("close", path))
+}
+
 fn furnish(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
     sandbox.save()?;
     let runtime = sandbox.runtime_dir();
+    // Root's own until everything is in it: see `inputs::furnish`.
     fs::DirBuilder::new()
-        .mode(0o755)
+        .mode(0o700)
         .create(&runtime)
         .map_err(file("make", &runtime))?;
-    chown(&runtime, Some(QEMU_ID), Some(QEMU_ID)).map_err(file("give away", &runtime))?;
-    make_namespace(&sandbox.netns())?;
+    netns::make(&sandbox.netns())?;
     if let Some(network) = &sandbox.network {
         let _lock = sandbox.network_lock()?;
         let lo = Attachment {
@@ -241,34 +252,60 @@ fn furnish(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
 /// Undoes a sandbox from whatever state it is in; may be called again.
 ///
 /// # Errors
-/// The first thing that could not be undone; what follows it was tried all the same.
+/// [`SandboxError`]; where the pod could not be detached, what detaching it again takes is still
+/// there.
 pub(super) fn remove(sandbox: &Sandbox) -> Result<(), SandboxError> {
     unmake(sandbox)?;
-    fs::remove_dir_all(&sandbox.dir).map_err(file("remove", &sandbox.dir))
+    leave(&sandbox.dir)
 }
 
-/// Undoes all but the directory and its lock.
+/// Undoes all but the directory and its lock; the record goes last.
 fn unmake(sandbox: &Sandbox) -> Result<(), SandboxError> {
-    let netns = sandbox.netns();
-    let detached = match &sandbox.network {
-        Some(network) => put_back(sandbox).and(detach(sandbox, network)),
-        None => Ok(()),
-    };
+    let cleared = clear(&sandbox.dir, &[LOCK, RECORD, NETNS, NETWORK]);
+    if let Some(network) = &sandbox.network {
+        put_back(sandbox).and(detach(sandbox, network))?;
+    }
     // Not mounted, or not there, where making it was cut short.
-    let _ = umount2(&netns, MntFlags::MNT_DETACH);
-    for entry in fs::read_dir(&sandbox.dir)
-        .map_err(file("list", &sandbox.dir))?
-        .flatten()
-    {
+    let _ = umount2(&sandbox.netns(), MntFlags::MNT_DETACH);
+    cleared?;
+    clear(&sandbox.dir, &[LOCK, RECORD])?;
+    clear(&sandbox.dir, &[LOCK])
+}
+
+/// Removes a sandbox that could not be made.
+///
+/// A plugin that fails at ADD may fail at DEL too: nobody would ever succeed, so nothing is kept
+/// for a later attempt. The error that matters is the first one.
+fn discard(sandbox: &Sandbox) {
+    if unmake(sandbox).is_err() {
+        let _ = umount2(&sandbox.netns(), MntFlags::MNT_DETACH);
+        let _ = clear(&sandbox.dir, &[LOCK]);
+    }
+    let _ = leave(&sandbox.dir);
+}
+
+/// Removes what is in a directory, but for the names in `keep`.
+fn clear(dir: &Path, keep: &[&str]) -> Result<(), SandboxError> {
+    for entry in fs::read_dir(dir).map_err(file("list", dir))?.flatten() {
         let path = entry.path();
         let removed = match entry.file_type() {
-            _ if path.ends_with("lock") => Ok(()),
+            _ if keep.iter().any(|name| entry.file_name() == *name) => Ok(()),
             Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
             _ => fs::remove_file(&path),
         };
         removed.map_err(file("remove", &path))?;
     }
-    detached
+    Ok(())
+}
+
+/// Removes the lock, and the directory unless a newcomer has made a lock of its own there.
+fn leave(dir: &Path) -> Result<(), SandboxError> {
+    let lock = dir.join(LOCK);
+    fs::remove_file(&lock).map_err(file("remove", &lock))?;
+    match fs::remove_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        other => other.map_err(file("remove", dir)),
+    }
 }
 
 /// Takes the pod off its network, and the network's bridge away where this was the last pod.
@@ -280,11 +317,21 @@ fn detach(sandbox: &Sandbox, network: &Network) -> Result<(), SandboxError> {
 
 /// The pod's interface as CNI made it: so its DEL finds what it expects.
 fn put_back(sandbox: &Sandbox) -> Result<(), SandboxError> {
-    let (netns, state) = (sandbox.netns(), sandbox.network_state());
+    let (path, state) = (sandbox.netns(), sandbox.network_state());
+    if !netns::exists(&path) {
+        // A reboot, or an end in the middle of making it. DEL releases the pod's address where
+        // there is no namespace, and fails at a file that is none.
+        return match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(file("remove", &path)(error))
+            }
+            _ => Ok(()),
+        };
+    }
     if !state.exists() {
         return Ok(());
     }
-    in_namespace(&netns, move || {
+    netns::enter(&path, move || {
         netbind::teardown(&netbind::TeardownOptions { state_file: state })
             .map(drop)
             .map_err(SandboxError::Teardown)
@@ -293,52 +340,101 @@ fn put_back(sandbox: &Sandbox) -> Result<(), SandboxError> {
 
 /// Removes every sandbox below `root` that nobody looks after any more.
 pub(super) fn sweep(root: &Path) {
-    for sandbox in list(root) {
-        if let Ok(Some(_lock)) = lock(&sandbox.dir)
-            && let Err(error) = remove(&sandbox)
+    for dir in directories(root) {
+        if let Ok(Some(_lock)) = lock(&dir)
+            && let Err(error) = remove(&load(&dir))
         {
-            tracing::warn!("cannot remove what is left of {}: {error}", sandbox.name);
+            tracing::warn!("cannot remove what is left in {}: {error}", dir.display());
         }
     }
 }
 
 /// Every sandbox below `root`.
 pub fn list(root: &Path) -> Vec<Sandbox> {
-    let Ok(entries) = fs::read_dir(root.join("sandboxes")) else {
-        return vec![];
-    };
-    let mut found: Vec<Sandbox> = entries
-        .flatten()
-        .filter_map(|entry| pod::read_json(&entry.path().join("sandbox.json")).ok())
-        .collect();
+    let mut found: Vec<Sandbox> = directories(root).filter_map(|dir| record(&dir)).collect();
     found.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     found
 }
 
 /// The sandbox of a VM, where it runs.
 pub fn find(root: &Path, namespace: &str, name: &str) -> Option<Sandbox> {
-    let dir = Sandbox::directory(root, namespace, name);
-    pod::read_json(&dir.join("sandbox.json")).ok()
+    record(&Sandbox::directory(root, namespace, name))
+}
+
+fn sandboxes(root: &Path) -> PathBuf {
+    let absolute = fs::canonicalize(root).or_else(|_| std::path::absolute(root));
+    absolute
+        .unwrap_or_else(|_| root.to_owned())
+        .join("sandboxes")
+}
+
+fn directories(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(sandboxes(root)).into_iter().flatten();
+    entries.flatten().map(|entry| entry.path())
+}
+
+/// What is written of the sandbox in `dir`.
+fn record(dir: &Path) -> Option<Sandbox> {
+    let sandbox: Sandbox = pod::read_json(&dir.join(RECORD)).ok()?;
+    // All of it may have been moved since.
+    let dir = dir.to_owned();
+    Some(Sandbox { dir, ..sandbox })
+}
+
+/// What has to be undone in `dir`: without a record, nothing but files was made.
+fn load(dir: &Path) -> Sandbox {
+    record(dir).unwrap_or_else(|| Sandbox {
+        namespace: String::new(),
+        name: String::new(),
+        dir: dir.to_owned(),
+        network: None,
+        result: Value::Null,
+    })
+}
+
+/// Makes the directory where it is missing and takes its lock; `None` where a VM has it.
+fn acquire(dir: &Path) -> Result<Option<Lock>, SandboxError> {
+    let (pause, limit) = MOMENT;
+    let until = Instant::now() + limit;
+    loop {
+        match fs::create_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(file("make", dir)(error));
+            }
+            _ => {}
+        }
+        match lock(dir) {
+            // Whoever holds a lock without a record is about to write it, or to remove the rest.
+            Ok(None) if record(dir).is_none() && Instant::now() < until => {
+                std::thread::sleep(pause);
+            }
+            // Removed since it was made.
+            Err(SandboxError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// Takes the lock of a sandbox's directory; `None` where somebody has it.
 fn lock(dir: &Path) -> Result<Option<Lock>, SandboxError> {
-    let path = dir.join("lock");
-    let open = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path);
-    match Flock::lock(
-        open.map_err(file("open", &path))?,
-        FlockArg::LockExclusiveNonblock,
-    ) {
-        // Somebody removed the sandbox between our open and our lock.
-        Ok(lock) if !is_at(&lock, &path) => Ok(None),
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, nix::Error::EWOULDBLOCK)) => Ok(None),
-        Err((_, errno)) => Err(file("lock", &path)(errno.into())),
+    let path = dir.join(LOCK);
+    loop {
+        let open = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
+        match Flock::lock(
+            open.map_err(file("open", &path))?,
+            FlockArg::LockExclusiveNonblock,
+        ) {
+            Ok(lock) if is_at(&lock, &path) => return Ok(Some(lock)),
+            // Its holder removed it, with the sandbox, between our open and our lock.
+            Ok(_) => {}
+            Err((_, nix::Error::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(file("lock", &path)(errno.into())),
+        }
     }
 }
 
@@ -348,61 +444,11 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((here, there), (Ok(here), Ok(there)) if here == there)
 }
 
-/// A new network namespace, kept by a bind mount at `path`.
-fn make_namespace(path: &Path) -> Result<(), SandboxError> {
-    let path = path.to_owned();
-    on_thread(move || {
-        let namespace = |operation| {
-            move |errno: nix::Error| SandboxError::Namespace {
-                operation,
-                source: errno.into(),
-            }
-        };
-        File::create(&path).map_err(file("make", &path))?;
-        unshare(CloneFlags::CLONE_NEWNET).map_err(namespace("make"))?;
-        let own = Path::new("/proc/thread-self/ns/net");
-        mount(
-            Some(own),
-            &path,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .map_err(namespace("keep"))
-    })
-}
-
-/// Runs `task` on a thread of its own that has entered the namespace.
-fn in_namespace<T: Send + 'static>(
-    netns: &Path,
-    task: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, SandboxError> {
-    let netns = netns.to_owned();
-    on_thread(move || {
-        let entered = File::open(&netns)
-            .and_then(|file| setns(file, CloneFlags::CLONE_NEWNET).map_err(Into::into));
-        entered.map_err(|source| SandboxError::Namespace {
-            operation: "enter",
-            source,
-        })?;
-        Ok(task())
-    })
-}
-
-fn on_thread<T: Send + 'static>(
-    task: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
-) -> Result<T, SandboxError> {
-    let ended = |_| SandboxError::Namespace {
-        operation: "work in",
-        source: io::Error::other("the thread ended early"),
-    };
-    std::thread::spawn(task).join().map_err(ended)?
-}
-
-/// Makes a file that the pod's user can read, whatever the umask.
-pub(super) fn write_public(path: &Path, text: &[u8]) -> Result<(), SandboxError> {
-    fs::write(path, text).map_err(file("write", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(file("write", path))
+/// The first `length` bytes of a text's SHA-256, in hexadecimal.
+pub(super) fn digest(text: &str, length: usize) -> String {
+    let digest = Sha256::digest(text);
+    let bytes = digest.iter().take(length);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -424,6 +470,15 @@ mod tests {
     }
 
     #[test]
+    fn the_same_vm_below_two_roots_is_two_pods() {
+        let ids = ["/one", "/other"].map(|root| {
+            let dir = Sandbox::directory(Path::new(root), "default", "a");
+            dir.file_name().unwrap().to_owned()
+        });
+        assert_ne!(ids[0], ids[1]);
+    }
+
+    #[test]
     fn one_holder_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let held = lock(dir.path()).unwrap();
@@ -431,5 +486,31 @@ mod tests {
         assert!(lock(dir.path()).unwrap().is_none());
         drop(held);
         assert!(lock(dir.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_newcomer_s_lock_is_not_removed_with_the_sandbox() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("a");
+        let held = acquire(&dir).unwrap().unwrap();
+        fs::remove_file(dir.join(LOCK)).unwrap();
+        let newcomer = acquire(&dir).unwrap();
+        assert!(newcomer.is_some());
+        assert!(!load(&dir).is_held_by(&held));
+        assert!(load(&dir).is_held_by(&newcomer.unwrap()));
+    }
+
+    #[test]
+    fn what_is_left_without_a_record_is_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let [left, held] = ["left", "held"].map(|name| sandboxes(root.path()).join(name));
+        for dir in [&left, &held] {
+            fs::create_dir_all(dir.join("runtime/libvirt")).unwrap();
+            fs::write(dir.join(NETNS), "").unwrap();
+        }
+        let _lock = lock(&held).unwrap();
+        sweep(root.path());
+        assert!(!left.exists());
+        assert!(held.join("runtime/libvirt").exists());
     }
 }

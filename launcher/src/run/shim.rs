@@ -10,7 +10,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,12 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid, setsid};
 use serde::{Deserialize, Serialize};
 
-use super::sandbox::{self, Sandbox, write_public};
+use super::sandbox::{self, Sandbox};
 use crate::convert::Accelerator;
 use crate::pod::{QEMU_ID, RUNTIME_DIR};
 
@@ -50,28 +50,30 @@ const DEVICES: [(&str, u64, u64); 6] = [
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spec {
     /// The sandbox, where the VM has one; a capability probe has only a directory.
-    pub sandbox: Option<Sandbox>,
+    pub(super) sandbox: Option<Sandbox>,
     /// What becomes [`RUNTIME_DIR`] inside.
-    pub runtime_dir: PathBuf,
+    pub(super) runtime_dir: PathBuf,
     /// The host name inside.
-    pub hostname: String,
+    pub(super) hostname: String,
     /// What executes the guest: decides whether there is a `/dev/kvm`.
-    pub accelerator: Accelerator,
+    pub(super) accelerator: Accelerator,
+    /// `run`'s process id. Told, not looked up: once `run` is gone, the parent is another.
+    pub(super) parent: u32,
     /// Inputs, mounted below the runtime directory.
-    pub mounts: Vec<Mount>,
+    pub(super) mounts: Vec<Mount>,
     /// init's arguments.
-    pub init: Vec<String>,
+    pub(super) init: Vec<String>,
 }
 
 /// A file of the host that the pod sees.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Mount {
+pub(super) struct Mount {
     /// The file.
-    pub source: PathBuf,
+    pub(super) source: PathBuf,
     /// Where it appears, relative to the runtime directory; its place exists already.
-    pub target: PathBuf,
-    /// Whether it can be written there.
-    pub read_only: bool,
+    pub(super) target: PathBuf,
+    /// Whether it cannot be written there.
+    pub(super) read_only: bool,
 }
 
 /// Why a sandbox's inside could not be made.
@@ -103,78 +105,77 @@ fn failed<E: Into<io::Error>>(
 /// # Errors
 /// [`ShimError`] where the inside could not be made.
 pub fn keep(spec: &Spec, lock: Option<i32>) -> Result<u8, ShimError> {
-    let parent = getppid();
+    // What is made here is for the pod's user as well.
+    umask(Mode::from_bits_truncate(0o022));
     // Not of the terminal's: Ctrl-C is for `run`, which shuts the guest down.
     setsid().map_err(failed("leave the session of", "run"))?;
-    prctl::set_pdeathsig(Signal::SIGTERM).map_err(failed("watch", "run"))?;
     let signals = SigSet::all();
     signals
         .thread_block()
         .map_err(failed("block signals of", "run"))?;
-    if let Some(lock) = lock {
-        close_on_exec(lock).map_err(failed("keep", "the sandbox's lock"))?;
-    }
+    prctl::set_pdeathsig(Signal::SIGTERM).map_err(failed("watch", "run"))?;
+    let orphaned = || getppid() != Pid::from_raw(spec.parent.cast_signed());
+    let lock = lock.map(adopt).transpose();
+    let lock = lock.map_err(failed("keep", "the sandbox's lock"))?;
     let home = Home::remember()?;
     enter(spec)?;
     let init = start(spec)?;
+    // From here on, nothing in the sandbox holds a privilege but init, which gives it up.
+    home.enter()?;
     // `run` may have died before the death signal was asked for.
-    if getppid() != parent {
+    if orphaned() {
         terminate(&init);
     }
     let code = wait(&init, &signals);
-    if let (true, Some(sandbox)) = (getppid() != parent, &spec.sandbox) {
-        home.enter()?;
-        if let Err(error) = sandbox::remove(sandbox) {
-            eprintln!("virt-launcher: {error}");
-        }
+    // The lock that `run` removed with the sandbox may have a successor, and the sandbox with it.
+    if orphaned()
+        && let (Some(sandbox), Some(lock)) = (&spec.sandbox, &lock)
+        && sandbox.is_held_by(lock)
+        && let Err(error) = sandbox::remove(sandbox)
+    {
+        eprintln!("virt-launcher: {error}");
     }
     Ok(code)
 }
 
 /// The host's namespaces: CNI plugins and the sandbox's own mount are there.
-struct Home {
-    mount: File,
-    network: File,
-    /// The PID namespace of children: that of the pod has ended with its init, and takes neither
-    /// processes nor threads any more.
-    pid: File,
-}
+struct Home([(CloneFlags, File); 5]);
 
 impl Home {
     fn remember() -> Result<Self, ShimError> {
-        let open = |name: &str| {
+        let open = |flag, name: &str| {
             let path = Path::new("/proc/self/ns").join(name);
-            File::open(&path).map_err(failed("open", &path))
+            let file = File::open(&path).map_err(failed("open", &path))?;
+            Ok((flag, file))
         };
-        Ok(Self {
-            mount: open("mnt")?,
-            network: open("net")?,
-            pid: open("pid")?,
-        })
+        Ok(Self([
+            open(CloneFlags::CLONE_NEWIPC, "ipc")?,
+            open(CloneFlags::CLONE_NEWUTS, "uts")?,
+            open(CloneFlags::CLONE_NEWNET, "net")?,
+            // That of children: the pod's ends with its init, and then takes neither processes
+            // nor threads any more.
+            open(CloneFlags::CLONE_NEWPID, "pid")?,
+            open(CloneFlags::CLONE_NEWNS, "mnt")?,
+        ]))
     }
 
     fn enter(self) -> Result<(), ShimError> {
-        setns(self.pid, CloneFlags::CLONE_NEWPID)
-            .map_err(failed("go back to", "the host's PID namespace"))?;
-        setns(self.network, CloneFlags::CLONE_NEWNET)
-            .map_err(failed("go back to", "the host's network namespace"))?;
-        setns(self.mount, CloneFlags::CLONE_NEWNS)
-            .map_err(failed("go back to", "the host's mount namespace"))
+        self.0.into_iter().try_for_each(|(flag, namespace)| {
+            setns(namespace, flag).map_err(failed("go back to", "the host's namespaces"))
+        })
     }
 }
 
-fn close_on_exec(descriptor: i32) -> nix::Result<()> {
-    let descriptor = borrow(descriptor);
-    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map(drop)
-}
-
+/// Takes over a descriptor that `run` passed; init does not get it.
 #[expect(
     unsafe_code,
     reason = "the number of an inherited descriptor comes as an argument"
 )]
-fn borrow(descriptor: i32) -> std::os::fd::BorrowedFd<'static> {
-    // SAFETY: `run` passed the descriptor for this process to keep; nothing here closes it.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(descriptor) }
+fn adopt(descriptor: i32) -> nix::Result<File> {
+    // SAFETY: `run` passed the descriptor for this process to keep; nothing else here knows it.
+    let file = unsafe { File::from_raw_fd(descriptor) };
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(file)
 }
 
 /// Enters the network namespace and makes the others, with the pod's file system.
@@ -357,8 +358,7 @@ fn etc(hostname: &str) -> Result<(), ShimError> {
     ];
     for (name, text) in files {
         let source = Path::new("/run").join(name);
-        write_public(&source, text.as_bytes())
-            .map_err(|error| failed("write", &source)(io::Error::other(error)))?;
+        fs::write(&source, text).map_err(failed("write", &source))?;
         bind(&open_path(&source)?, &Path::new("/etc").join(name), true)?;
     }
     Ok(())
@@ -409,7 +409,10 @@ fn wait(init: &Child, signals: &SigSet) -> u8 {
         match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(_, code)) => return u8::try_from(code).unwrap_or(u8::MAX),
             // As a shell tells of it: 128 and the signal.
-            Ok(WaitStatus::Signaled(_, signal, _)) => return 128 | (signal as u8),
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                eprintln!("virt-launcher: init was killed by {signal}");
+                return 128 | (signal as u8);
+            }
             Err(nix::Error::ECHILD) => return u8::MAX,
             _ => {}
         }
