@@ -90,16 +90,18 @@ fn virt_qemu_run(root: &Path, xml: &Path) -> Child {
     // The pipe stays open with the child; what it says later fits into it.
     let stderr = child.stderr.as_mut().expect("it is a pipe");
     let mut said = BufReader::new(stderr).lines();
-    let mut heard = String::new();
-    loop {
-        let line = said.next().and_then(Result::ok);
-        let line = line.unwrap_or_else(|| panic!("virt-qemu-run ended early:\n{heard}"));
+    let mut heard = vec![];
+    while let Some(Ok(line)) = said.next() {
         if line.contains("guest running") {
             return child;
         }
-        heard.push_str(&line);
-        heard.push('\n');
+        heard.push(line);
     }
+    let status = child.wait();
+    panic!(
+        "virt-qemu-run ended early, {status:?}:\n{}",
+        heard.join("\n")
+    );
 }
 
 fn qemu(argv: &[String], monitor: &Path) -> Child {
