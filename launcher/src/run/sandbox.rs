@@ -344,7 +344,8 @@ pub(super) fn sweep(root: &Path) {
         if let Ok(Some(_lock)) = lock(&dir)
             && let Err(error) = remove(&load(&dir))
         {
-            tracing::warn!("cannot remove what is left in {}: {error}", dir.display());
+            let error = anyhow::Error::from(error);
+            tracing::warn!("cannot remove what is left in {}: {error:#}", dir.display());
         }
     }
 }

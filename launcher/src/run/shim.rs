@@ -133,7 +133,7 @@ pub fn keep(spec: &Spec, lock: Option<i32>) -> Result<u8, ShimError> {
         && sandbox.is_held_by(lock)
         && let Err(error) = sandbox::remove(sandbox)
     {
-        eprintln!("virt-launcher: {error}");
+        eprintln!("virt-launcher: {:#}", anyhow::Error::from(error));
     }
     Ok(code)
 }
