@@ -304,7 +304,7 @@ impl Drop for Lab {
 }
 
 /// Every process with its arguments.
-pub(crate) fn processes() -> impl Iterator<Item = (i32, String)> {
+pub fn processes() -> impl Iterator<Item = (i32, String)> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 pub use console::Console;
-pub use lab::Lab;
+pub use lab::{Lab, processes};
 pub use vm::{Event, Processes, Vm};
 
 /// How long a guest may take to boot on a loaded machine that emulates its CPU.

@@ -6,8 +6,11 @@
     reason = "a step that fails is a test that fails"
 )]
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use e2e::{BOOT, Lab, Vm, eventually, repository};
@@ -39,6 +42,25 @@ fn echoes(stream: &mut TcpStream, number: u32) {
     assert_eq!(back, line.as_bytes());
 }
 
+/// Pauses that differ from run to run, up to 400 ms each.
+struct Pauses(u64);
+
+impl Pauses {
+    fn new() -> Self {
+        let seed = RandomState::new().build_hasher().finish() | 1;
+        println!("pauses from the seed {seed}");
+        Self(seed)
+    }
+
+    /// The next one, by xorshift.
+    fn next(&mut self) -> Duration {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        Duration::from_millis(self.0 % 400)
+    }
+}
+
 #[test]
 fn a_connection_outlives_twenty_workers() {
     let lab = Lab::new();
@@ -47,8 +69,9 @@ fn a_connection_outlives_twenty_workers() {
     vm.wait_for("sandbox", BOOT);
     // Twice while the domain is made and the guest boots: whatever was half done is done again.
     let mut worker = vm.worker_other_than(0);
-    for pause in [40, 300] {
-        std::thread::sleep(Duration::from_millis(pause));
+    let mut pauses = Pauses::new();
+    for _ in 0..2 {
+        std::thread::sleep(pauses.next());
         kill_nine(&vm, worker);
         worker = vm.worker_other_than(worker);
     }
@@ -62,16 +85,27 @@ fn a_connection_outlives_twenty_workers() {
     stream
         .set_read_timeout(Some(MOMENT))
         .expect("a timeout can be set");
-    echoes(&mut stream, 0);
-    for round in 1..=18 {
-        if round % 6 == 0 {
-            // udhcpc renews on SIGUSR1: asked, and killed before or after it is answered.
-            vm.console().send("kill -USR1 $(pidof udhcpc)\n");
+    let stop = Arc::new(AtomicBool::new(false));
+    let traffic = {
+        let stop = stop.clone();
+        std::thread::spawn(move || {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                echoes(&mut stream, count);
+                count += 1;
+            }
+            count
+        })
+    };
+    for round in 0..18 {
+        // udhcpc renews on SIGUSR1. Once only: asked a second time before it was answered, it
+        // gives its address up.
+        let mut console = (round == 9).then(|| vm.console());
+        if let Some(console) = &mut console {
+            console.send("kill -USR1 $(pidof udhcpc)\n");
         }
-        // At a moment that differs each time: of a start, of a renewal, of idle times.
-        std::thread::sleep(Duration::from_millis(u64::from(round) * 37 % 400));
+        std::thread::sleep(pauses.next());
         kill_nine(&vm, worker);
-        echoes(&mut stream, round);
         worker = vm.worker_other_than(worker);
     }
     let status = eventually("a status from the last worker", MOMENT, || {
@@ -82,9 +116,48 @@ fn a_connection_outlives_twenty_workers() {
     assert!(status["workerStarts"].as_u64() > Some(15), "{status}");
     assert_eq!(vm.address(), address);
     assert_eq!(vm.processes().qemu, qemu);
-    echoes(&mut stream, 999);
-    drop(stream);
+    stop.store(true, Ordering::Relaxed);
+    let echoed = traffic.join().expect("the connection stayed up");
+    assert!(echoed > 18, "{echoed} echoes");
     vm.shut_down();
+    lab.assert_clean();
+}
+
+#[test]
+fn a_request_to_end_finds_the_guest_also_while_no_worker_listens() {
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    vm.wait_for("guest-ready", BOOT);
+    kill_nine(&vm, vm.processes().worker);
+    vm.signal(Signal::SIGINT);
+    vm.wait_for("shutdown-requested", MOMENT);
+    vm.wait_for("succeeded", MOMENT);
+    let (status, stderr) = vm.wait();
+    assert!(status.success(), "{stderr}");
+    lab.assert_clean();
+}
+
+#[test]
+fn a_request_to_end_that_comes_first_of_all_leaves_nothing() {
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    vm.wait_for("sandbox", BOOT);
+    vm.signal(Signal::SIGINT);
+    vm.signal(Signal::SIGINT);
+    vm.wait();
+    lab.assert_clean();
+}
+
+#[test]
+fn a_qemu_that_hangs_is_ended_after_the_grace_period() {
+    let lab = Lab::new();
+    let mut vm = Vm::run(&lab, "hello", &example(), &[]);
+    vm.wait_for("guest-running", BOOT);
+    let qemu = Pid::from_raw(vm.processes().qemu);
+    kill(qemu, Signal::SIGSTOP).expect("QEMU runs");
+    vm.signal(Signal::SIGINT);
+    vm.wait_for("powered-off", BOOT);
+    vm.wait();
     lab.assert_clean();
 }
 
@@ -110,11 +183,18 @@ fn nobody_in_the_sandbox_holds_a_capability() {
     let mut vm = Vm::run(&lab, "hello", &example(), &[]);
     vm.wait_for("guest-running", BOOT);
     let processes = vm.processes();
-    for (name, pid) in [
-        ("init", processes.init),
-        ("worker", processes.worker),
-        ("qemu", processes.qemu),
-    ] {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let pod = namespace(processes.init);
+    assert!(pod.is_some());
+    let inside: Vec<i32> = e2e::processes()
+        .map(|(pid, _)| pid)
+        .filter(|pid| namespace(*pid) == pod)
+        .collect();
+    for known in [processes.init, processes.worker, processes.qemu] {
+        assert!(inside.contains(&known), "{known} is not in {inside:?}");
+    }
+    for name in inside {
+        let pid = name;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let field = |key: &str| {
             let line = status.lines().find(|line| line.starts_with(key)).unwrap();

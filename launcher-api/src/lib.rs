@@ -5,6 +5,7 @@
 //! what it finds there: [`connect`] resolves the socket beneath the directory without
 //! symbolic links, and connects to the very inode that it has resolved.
 
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,25 @@ pub async fn connect(dir: &Path) -> Result<launcher_client::LauncherClient<Chann
     Ok(launcher_client::LauncherClient::new(channel))
 }
 
+/// Reads a regular file that the launcher wrote into its runtime directory, `limit` bytes of it at
+/// most, without following a link or waiting for a writer.
+///
+/// # Errors
+/// The kernel's answer, or [`std::io::ErrorKind::InvalidInput`] for what is no regular file.
+pub fn read_beneath(dir: &Path, name: &str, limit: u64) -> std::io::Result<Vec<u8>> {
+    let directory = std::fs::File::open(dir)?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let file = std::fs::File::from(openat2(directory.as_fd(), name, how)?);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let mut text = vec![];
+    file.take(limit).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// The socket's inode, found beneath `dir` without following a link out of it.
 fn resolve(dir: &Path) -> Result<OwnedFd, ConnectError> {
     let directory = std::fs::File::open(dir).map_err(|source| ConnectError::Directory {
@@ -106,6 +126,18 @@ mod tests {
             err.to_string(),
             "cannot open the runtime directory /nonexistent/pod"
         );
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("whole"), "text").unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("link")).unwrap();
+        std::fs::create_dir(dir.path().join("directory")).unwrap();
+        assert_eq!(read_beneath(dir.path(), "whole", 3).unwrap(), b"tex");
+        for name in ["link", "directory", "absent", "../whole"] {
+            assert!(read_beneath(dir.path(), name, 3).is_err(), "{name}");
+        }
     }
 
     #[tokio::test]

@@ -86,6 +86,7 @@ fn kvm_works() -> Result<(), String> {
             Ok(None) => {
                 // One that even SIGKILL does not end is left behind rather than waited for.
                 let _ = child.kill();
+                std::thread::spawn(move || child.wait());
                 return Err("a guest hangs on /dev/kvm".into());
             }
             Err(error) => return Err(format!("cannot wait for the probe: {error}")),

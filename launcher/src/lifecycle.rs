@@ -80,6 +80,8 @@ pub enum Input {
         /// Why its vCPUs stand still, where they do.
         paused: Option<String>,
     },
+    /// The domain that an earlier worker started was found, and is over.
+    Gone(StopReason),
     /// libvirt: vCPUs run (again).
     Resumed,
     /// libvirt: vCPUs stand still.
@@ -175,7 +177,7 @@ impl Vm {
                 self.lost = Some(reason);
                 vec![]
             }
-            (state, Input::Stopped(reason)) => {
+            (state, Input::Stopped(reason) | Input::Gone(reason)) => {
                 let outcome = outcome(state, reason);
                 self.end(outcome)
             }
@@ -383,6 +385,22 @@ mod tests {
         );
         let (_, actions) = super::tests::vm(&[lost, Input::Started]);
         assert!(matches!(&actions[..], [Action::Finish(Outcome::Failed(_))]));
+    }
+
+    #[test]
+    fn a_domain_that_ended_while_no_worker_was_there_is_over() {
+        let cases = [(StopReason::Shutdown, true), (StopReason::Failed, false)];
+        for (reason, succeeded) in cases {
+            let (vm, _) = vm(&[Input::Gone(reason)]);
+            let State::Ended(outcome) = vm.state() else {
+                panic!("{reason:?}: {:?}", vm.state())
+            };
+            assert_eq!(
+                matches!(outcome, Outcome::Succeeded(_)),
+                succeeded,
+                "{reason:?}"
+            );
+        }
     }
 
     #[test]

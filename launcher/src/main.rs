@@ -90,6 +90,14 @@ struct Name {
     namespace: String,
 }
 
+/// A line on standard output; a reader that has gone away, as `head` does, is no error.
+macro_rules! out {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match act(cli) {
@@ -106,7 +114,7 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
     let root = cli.root;
     match cli.command {
         Command::Run(args) => blocking(run::run(root, args))?,
-        Command::Render { file, emulation } => println!("{}", render(&file, emulation)?),
+        Command::Render { file, emulation } => out!("{}", render(&file, emulation)?),
         Command::Console(vm) => {
             let sandbox = vm.find(&root)?;
             blocking(async { Ok(run::attach(&sandbox.runtime_dir()).await?) })?;
@@ -161,7 +169,7 @@ impl Name {
     }
 }
 
-/// The domain XML of a manifest, with a made-up host: nothing is looked up or made.
+/// The domain XML of a manifest, as it would be on this machine; nothing is made.
 fn render(file: &std::path::Path, emulation: Emulation) -> anyhow::Result<String> {
     let (vmi, _) = run::load(file)?;
     let accelerator: Accelerator = emulation::choose(emulation)?;
@@ -201,9 +209,12 @@ async fn client(sandbox: &Sandbox) -> anyhow::Result<run::Client> {
 
 async fn status(sandboxes: Vec<Sandbox>, json: bool) -> anyhow::Result<()> {
     if !json {
-        println!(
+        out!(
             "{:<16} {:<24} {:<14} {:<18} REASON",
-            "NAMESPACE", "NAME", "PHASE", "ADDRESS"
+            "NAMESPACE",
+            "NAME",
+            "PHASE",
+            "ADDRESS"
         );
     }
     for sandbox in sandboxes {
@@ -260,27 +271,28 @@ fn show(status: &Status, json: bool) {
             "qemuPid": status.qemu_pid,
             "workerStarts": status.worker_starts,
         });
-        println!("{object}");
+        out!("{object}");
         return;
     }
     let address = status
         .interfaces
         .first()
         .map_or("", |interface| interface.address.as_str());
-    println!(
+    out!(
         "{:<16} {:<24} {phase:<14} {address:<18} {}",
-        status.namespace, status.name, status.reason
+        status.namespace,
+        status.name,
+        status.reason
     );
 }
 
 async fn shutdown(sandbox: Sandbox, grace_seconds: Option<u32>) -> anyhow::Result<()> {
     let mut client = client(&sandbox).await?;
     let mut events = client.watch(WatchRequest {}).await?.into_inner();
-    client.shutdown(ShutdownRequest { grace_seconds }).await?;
+    let asked = client.shutdown(ShutdownRequest { grace_seconds }).await;
+    asked.map_err(|status| anyhow!("{}", status.message()))?;
     // The stream ends with the VM, or with a worker that died; the next one goes on with it.
-    while let Ok(Some(event)) = events.message().await {
-        tracing::debug!("{}", event.message);
-    }
+    while let Ok(Some(_)) = events.message().await {}
     while run::find(sandbox.root(), &sandbox.namespace, &sandbox.name).is_some() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -293,6 +305,6 @@ async fn dump_xml(sandbox: Sandbox) -> anyhow::Result<()> {
         .get_domain_xml(GetDomainXmlRequest {})
         .await;
     let answer = answer.map_err(|status| anyhow!("{}", status.message()))?;
-    println!("{}", answer.into_inner().xml);
+    out!("{}", answer.into_inner().xml);
     Ok(())
 }

@@ -25,6 +25,9 @@ pub const RUNTIME_DIR: &str = "/run/virt-launcher";
 /// The user and group that worker and QEMU run as: KubeVirt's `qemu`.
 pub const QEMU_ID: u32 = 107;
 
+/// What one worker leaves for the next, in the runtime directory.
+pub const RECORD: &str = "record.json";
+
 /// The name of the node's device nodes for taps.
 pub const TUN_DEVICE: &str = "/dev/net/tun";
 
@@ -110,7 +113,7 @@ impl Pod {
 
     /// What one worker leaves for the next.
     pub fn record(&self) -> PathBuf {
-        self.dir.join("record.json")
+        self.dir.join(RECORD)
     }
 
     /// The protocol's socket.

@@ -13,6 +13,7 @@ use anyhow::Context;
 use crds::{Interface, VirtualMachineInstance};
 use netbind::{DhcpOptions, SetupOptions, TapOptions};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::SigSet;
 
 use super::{InitArgs, PacketSocket, privileges};
 use crate::clock::monotonic_us;
@@ -35,6 +36,10 @@ pub fn pod_interfaces(vmi: &VirtualMachineInstance) -> impl Iterator<Item = &Int
 /// What could not be set up; the guest must not run then. Does not return otherwise.
 pub fn set_up(args: &InitArgs) -> anyhow::Result<Infallible> {
     let began = monotonic_us();
+    // PID 1 has no default actions: a request to end that comes now waits for the next stage.
+    SigSet::all()
+        .thread_block()
+        .context("cannot block signals")?;
     let program = std::env::current_exe().context("cannot find this program")?;
     open_devices(args.accelerator)?;
     let sockets = if args.probe { vec![] } else { bind(args)? };

@@ -87,6 +87,11 @@ pub fn supervise(args: &InitArgs) -> Result<u8, SuperviseError> {
             Death::Exit(0) => return Ok(0),
             Death::Exit(VM_FAILED) => return Ok(VM_FAILED),
             Death::Exit(code) if args.probe => return Ok(code),
+            Death::Signal(_) if args.probe => {
+                return Err(SuperviseError::GivenUp {
+                    last: death.to_string(),
+                });
+            }
             death => {
                 let Some(pause) = restarts.next(born.elapsed(), others_live()) else {
                     return Err(SuperviseError::GivenUp {

@@ -18,12 +18,13 @@ mod preflight;
 mod sandbox;
 mod session;
 pub mod shim;
+mod story;
 mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use launcher_api::ConnectError;
 use launcher_api::launcher_client::LauncherClient;
 use tonic::transport::Channel;
@@ -35,6 +36,7 @@ pub use timeline::Output;
 
 use crate::emulation::Emulation;
 use cni::Network;
+use session::{Session, Signals};
 use timeline::Timeline;
 
 /// Where everything of local VMs lies.
@@ -142,19 +144,28 @@ pub async fn run(root: PathBuf, args: RunArgs) -> anyhow::Result<()> {
     let capabilities = cache::capabilities(&root, accelerator).context("cannot probe QEMU")?;
 
     timeline.doing("making the pod's network");
+    // From here on there is something to remove, so nothing ends this process on the spot.
+    let mut signals = Signals::take().context("cannot take signals")?;
     let (sandbox, lock) = sandbox::create(&root, &namespace, &name, network)?;
     timeline.done("sandbox", &sandbox.describe());
     let result = async {
         let spec = inputs::furnish(&sandbox, &vmi, accelerator, &resolved, &capabilities)?;
-        let mut session = session::Session::start(&sandbox, &spec, &lock, &vmi)?;
-        let until = args
-            .until
-            .map(|until| (until, Duration::from_secs(args.timeout)));
-        session.follow(&mut timeline, until, !args.no_console).await
+        if signals.came() {
+            bail!("interrupted before the VM was started");
+        }
+        let with_console = !args.no_console && args.output == Output::Text;
+        let mut session = Session::start(&sandbox, &spec, &lock, &vmi, args.until, with_console)?;
+        let limit = Duration::from_secs(args.timeout);
+        let result = session.follow(&mut timeline, &mut signals, limit).await;
+        session.end().await;
+        result
     }
     .await;
     let removed = sandbox::remove(&sandbox);
     drop(lock);
+    if let (Err(_), Err(error)) = (&result, &removed) {
+        timeline.note(&format!("warning: {error}"));
+    }
     result?;
     removed?;
     timeline.done("removed", "the sandbox is gone");

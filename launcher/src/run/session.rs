@@ -1,53 +1,113 @@
 //! One VM while it runs: its events become the timeline, the user's wishes become calls.
 
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read, Seek, SeekFrom};
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use crds::VirtualMachineInstance;
-use launcher_api::{Event, EventKind, GetStatusRequest, ShutdownRequest, WatchRequest};
+use futures::FutureExt;
+use launcher_api::{Event, EventKind, GetStatusRequest, ShutdownRequest};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::time::{ClockId, clock_gettime};
+use nix::sys::prctl;
+use nix::sys::signal::{Signal as Number, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::console::{self, Left};
 use super::sandbox::{Lock, Sandbox};
 use super::shim::Spec;
+use super::story::{Story, watch, word};
 use super::timeline::Timeline;
 use super::{Until, ping};
+use crate::clock::monotonic_us;
 use crate::lifecycle::{Outcome, Record};
-use crate::pod::{self, Pod};
+use crate::pod;
 
-/// The pause between two attempts to reach a launcher that is starting (again).
-const RETRY: Duration = Duration::from_millis(10);
+/// How long one call to the launcher may take: a worker that hangs must not hang its user.
+const CALL: Duration = Duration::from_secs(2);
+
+/// How long a VM that was told to power off may take before its processes are killed.
+const POWER_OFF: Duration = Duration::from_secs(15);
+
+/// How long the last events may be on their way.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// The largest record that a worker writes, in bytes.
+const RECORD: u64 = 64 * 1024;
 
 /// The user's session at the serial console.
 type Attached = tokio::task::JoinHandle<Result<Left, console::ConsoleError>>;
+
+/// The signals that ask for the end, from the moment when there is something to remove.
+pub(super) struct Signals([Signal; 3]);
+
+impl Signals {
+    /// Takes SIGINT, SIGTERM and SIGHUP.
+    pub(super) fn take() -> std::io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    /// Waits for one of them.
+    async fn asked(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+
+    /// Whether one has come already.
+    pub(super) fn came(&mut self) -> bool {
+        self.asked().now_or_never().is_some()
+    }
+}
 
 /// A running VM.
 pub(super) struct Session {
     runtime_dir: PathBuf,
     log: PathBuf,
     child: Child,
-    has_console: bool,
+    /// Whether the user's terminal is to have the console.
+    with_console: bool,
+    until: Option<Until>,
+    story: Story,
+    /// How often the user has asked for the end.
+    asked: u32,
+    /// The guest's address, while it is asked for a sign of life.
+    pinged: Option<Ipv4Addr>,
+    console: Option<Attached>,
+    /// The console went away with a worker; the next one has it again.
+    reattach: bool,
+    /// When the processes are killed.
+    kill_at: Option<Instant>,
+    /// Why the VM is given up.
+    given_up: Option<String>,
 }
 
 /// What ends one round of waiting.
 enum Next {
     Event(Event),
-    Answered,
+    Answered(std::io::Result<()>),
     Asked,
     Console(Result<Left, console::ConsoleError>),
     TimedOut,
-    Ended(std::process::ExitStatus),
+    Stuck,
+    Ended(ExitStatus),
 }
 
 impl Session {
@@ -57,11 +117,15 @@ impl Session {
         spec: &Spec,
         lock: &Lock,
         vmi: &VirtualMachineInstance,
+        until: Option<Until>,
+        with_console: bool,
     ) -> anyhow::Result<Self> {
         let path = sandbox.dir.join("spec.json");
         pod::write_json(&path, spec)?;
         let log = File::create(sandbox.log())
             .with_context(|| format!("cannot write {}", sandbox.log().display()))?;
+        // What the child leaves when it is killed comes to us, to be waited for.
+        prctl::set_child_subreaper(true).context("cannot look after the VM's processes")?;
         // The child holds the lock as well, and lets go of it only by ending.
         fcntl(&**lock, FcntlArg::F_SETFD(FdFlag::empty())).context("cannot pass the lock on")?;
         let child = Command::new(std::env::current_exe()?)
@@ -73,173 +137,211 @@ impl Session {
             .spawn()
             .context("cannot start the sandbox")?;
         fcntl(&**lock, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("cannot keep the lock")?;
-        let console = vmi
-            .spec
-            .domain
-            .devices
-            .autoattach_serial_console
-            .unwrap_or(true);
+        let devices = &vmi.spec.domain.devices;
+        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let has_console = devices.autoattach_serial_console.unwrap_or(true);
         Ok(Self {
             runtime_dir: sandbox.runtime_dir(),
             log: sandbox.log(),
             child,
-            has_console: console,
+            with_console: with_console && has_console && terminal && until.is_none(),
+            until,
+            story: Story::default(),
+            asked: 0,
+            pinged: None,
+            console: None,
+            reattach: false,
+            kill_at: None,
+            given_up: None,
         })
     }
 
-    /// Follows the VM to its end.
+    /// Follows the VM to its end; `limit` is for what `--until` waits for.
     ///
     /// # Errors
     /// Where the VM failed, or did not get ready in time.
     pub(super) async fn follow(
         &mut self,
         timeline: &mut Timeline,
-        until: Option<(Until, Duration)>,
-        with_console: bool,
+        signals: &mut Signals,
+        limit: Duration,
     ) -> anyhow::Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let (sender, mut events) = mpsc::channel(16);
         tokio::spawn(watch(self.runtime_dir.clone(), sender));
-        let mut story = Story::default();
-        let mut asked = 0_u32;
-        let mut pinged: Option<Ipv4Addr> = None;
-        let mut console: Option<Attached> = None;
-        let deadline = until.map(|(_, limit)| tokio::time::Instant::now() + limit);
+        let mut deadline = self.until.map(|_| Instant::now() + limit);
         timeline.doing("starting the launcher");
         loop {
             let next = tokio::select! {
                 biased;
                 Some(event) = events.recv() => Next::Event(event),
-                _ = interrupt.recv() => Next::Asked,
-                _ = terminate.recv() => Next::Asked,
-                _ = hangup.recv() => Next::Asked,
-                result = answered(pinged) => {
-                    result.context("cannot ping")?;
-                    Next::Answered
-                }
-                left = leave(&mut console) => Next::Console(left),
-                () = until_deadline(deadline) => Next::TimedOut,
+                () = signals.asked() => Next::Asked,
+                result = answered(self.pinged) => Next::Answered(result),
+                left = leave(&mut self.console) => Next::Console(left),
+                () = at(deadline) => Next::TimedOut,
+                () = at(self.kill_at) => Next::Stuck,
                 status = self.child.wait() => Next::Ended(status?),
             };
             match next {
-                Next::Event(event) => {
-                    story.note(&event);
-                    if console.is_none() {
-                        self.tell(timeline, &event);
-                    }
-                    match event.kind() {
-                        EventKind::GuestRunning if !story.over && asked == 0 => {
-                            let wanted = with_console && self.has_console && until.is_none();
-                            if wanted && terminal && console.is_none() {
-                                timeline.note("serial console: Ctrl-] leaves it");
-                                timeline.pause();
-                                let dir = self.runtime_dir.clone();
-                                let session = async move { console::attach(&dir).await };
-                                console = Some(tokio::spawn(session));
-                            } else {
-                                timeline.doing("the guest boots");
-                            }
-                        }
-                        EventKind::LeaseGranted if !story.ready => {
-                            pinged = self.address().await;
-                        }
-                        _ => {}
-                    }
-                }
-                Next::Answered => {
-                    pinged = None;
-                    story.ready = true;
-                    if console.is_none() {
-                        timeline.done("guest-ready", "the guest answers a ping");
-                    }
-                    if until.is_some() {
-                        asked += 1;
-                        self.shut_down(None).await;
-                    }
-                }
-                Next::Asked => {
-                    asked += 1;
-                    let now = asked > 1;
-                    timeline.note(if now {
-                        "powering off"
-                    } else {
-                        "Ctrl-C again powers off"
-                    });
-                    self.shut_down(now.then_some(0)).await;
-                }
-                Next::Console(left) => {
-                    console = None;
-                    timeline.resume();
-                    if let Err(error) = left {
-                        timeline.note(&format!("warning: {error}"));
-                    }
-                    timeline.note("left the console; Ctrl-C shuts the VM down");
-                }
+                Next::Event(event) => self.heard(timeline, &event).await,
+                Next::Answered(result) => self.answered(timeline, result).await,
+                Next::Asked => self.asked(timeline).await,
+                Next::Console(left) => self.left(timeline, left),
                 Next::TimedOut => {
-                    self.shut_down(Some(0)).await;
-                    self.child.wait().await?;
-                    bail!(
+                    deadline = None;
+                    self.given_up = Some(format!(
                         "the guest was not ready {} s after the start: {}",
                         timeline.elapsed().as_secs(),
-                        story.missing()
-                    );
+                        self.story.missing()
+                    ));
+                    self.power_off().await;
+                }
+                Next::Stuck => {
+                    timeline.note("warning: the VM does not end; killing its processes");
+                    self.kill_at = None;
+                    self.signal(Number::SIGKILL);
                 }
                 Next::Ended(status) => {
-                    if let Some(console) = console.take() {
-                        // The terminal is put back before anything is told.
-                        console.abort();
-                        let _ = console.await;
-                        timeline.resume();
-                    }
-                    // Events that were on their way.
-                    while let Ok(event) = events.try_recv() {
-                        story.note(&event);
-                        self.tell(timeline, &event);
-                    }
-                    if story.failure.is_none()
-                        && let Some(cause) = self.failure()
-                    {
-                        timeline.done("failed", &cause);
-                        story.failure = Some(cause);
-                    }
-                    return self.verdict(status, &story, until.is_some());
+                    self.told_last(timeline, &mut events).await;
+                    return self.verdict(status);
                 }
             }
         }
     }
 
-    fn tell(&self, timeline: &Timeline, event: &Event) {
-        let kind = event.kind().as_str_name();
-        let kind = kind
-            .trim_start_matches("EVENT_KIND_")
-            .to_ascii_lowercase()
-            .replace('_', "-");
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-        let age = now.saturating_sub(Duration::from_micros(event.monotonic_us));
-        timeline.at(
-            timeline.elapsed().saturating_sub(age),
-            &kind,
-            &event.message,
-        );
+    /// Ends what may still run of the VM: nothing is removed beneath a living guest.
+    pub(super) async fn end(&mut self) {
+        for (number, patience) in [(Number::SIGTERM, POWER_OFF), (Number::SIGKILL, CALL)] {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                break;
+            }
+            self.signal(number);
+            let _ = timeout(patience, self.child.wait()).await;
+        }
+        let until = Instant::now() + POWER_OFF;
+        while waitpid(None, Some(WaitPidFlag::WNOHANG)) != Err(Errno::ECHILD)
+            && Instant::now() < until
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
-    async fn address(&self) -> Option<Ipv4Addr> {
-        let mut client = launcher_api::connect(&self.runtime_dir).await.ok()?;
-        let status = client
-            .get_status(GetStatusRequest {})
-            .await
-            .ok()?
-            .into_inner();
-        status
+    async fn heard(&mut self, timeline: &Timeline, event: &Event) {
+        self.story.note(event);
+        if self.console.is_none() {
+            tell(timeline, event);
+        }
+        match event.kind() {
+            EventKind::GuestRunning if !self.story.over && self.asked == 0 => {
+                if self.with_console && self.console.is_none() {
+                    self.attach(timeline);
+                } else {
+                    timeline.doing("the guest boots");
+                }
+            }
+            EventKind::DomainAdopted if self.reattach => self.attach(timeline),
+            _ => {}
+        }
+        // A worker that was killed may have granted the lease and told nobody.
+        let may_hold = [EventKind::LeaseGranted, EventKind::DomainAdopted].contains(&event.kind());
+        if may_hold && !self.story.ready && self.pinged.is_none() {
+            self.pinged = self.leased_address().await;
+        }
+    }
+
+    fn attach(&mut self, timeline: &Timeline) {
+        timeline.note("serial console: Ctrl-] leaves it");
+        timeline.pause();
+        self.reattach = false;
+        let dir = self.runtime_dir.clone();
+        let session = async move { console::attach(&dir).await };
+        self.console = Some(tokio::spawn(session));
+    }
+
+    fn left(&mut self, timeline: &mut Timeline, left: Result<Left, console::ConsoleError>) {
+        self.console = None;
+        timeline.resume();
+        match left {
+            Ok(Left::ByUser) => timeline.note("left the console; Ctrl-C shuts the VM down"),
+            Ok(Left::ByLauncher) => self.reattach = true,
+            Err(error) => timeline.note(&format!("warning: {error}")),
+        }
+    }
+
+    async fn answered(&mut self, timeline: &Timeline, result: std::io::Result<()>) {
+        self.pinged = None;
+        if let Err(error) = result {
+            timeline.note(&format!("warning: cannot ping the guest: {error}"));
+            return;
+        }
+        self.story.ready = true;
+        if self.console.is_none() {
+            timeline.done("guest-ready", "the guest answers a ping");
+        }
+        if self.until.is_some() {
+            self.asked += 1;
+            self.shut_down(None).await;
+        }
+    }
+
+    async fn asked(&mut self, timeline: &Timeline) {
+        self.asked += 1;
+        if self.asked > 1 {
+            timeline.note("powering off");
+            self.power_off().await;
+        } else {
+            timeline.note("shutting the guest down; a second Ctrl-C powers it off");
+            self.shut_down(None).await;
+        }
+    }
+
+    async fn power_off(&mut self) {
+        self.kill_at.get_or_insert(Instant::now() + POWER_OFF);
+        self.shut_down(Some(0)).await;
+    }
+
+    /// What was on its way when the processes ended.
+    async fn told_last(&mut self, timeline: &mut Timeline, events: &mut mpsc::Receiver<Event>) {
+        if let Some(console) = self.console.take() {
+            // The terminal is put back before anything is told.
+            console.abort();
+            let _ = console.await;
+            timeline.resume();
+        }
+        let until = Instant::now() + FAREWELL;
+        while let Ok(Some(event)) = tokio::time::timeout_at(until, events.recv()).await {
+            self.story.note(&event);
+            tell(timeline, &event);
+        }
+        if self.story.failure.is_none()
+            && let Some(cause) = self.recorded_failure()
+        {
+            timeline.done("failed", &cause);
+            self.story.failure = Some(cause);
+        }
+    }
+
+    /// The guest's address, where it holds it.
+    async fn leased_address(&self) -> Option<Ipv4Addr> {
+        let asked = async {
+            let mut client = launcher_api::connect(&self.runtime_dir).await.ok()?;
+            Some(
+                client
+                    .get_status(GetStatusRequest {})
+                    .await
+                    .ok()?
+                    .into_inner(),
+            )
+        };
+        let status = timeout(CALL, asked).await.ok()??;
+        let held = status
             .interfaces
             .iter()
+            .filter(|interface| interface.leased);
+        held.into_iter()
             .find_map(|interface| ping::host_part(&interface.address))
     }
 
-    /// Asks the launcher; where it cannot be reached, its parent.
+    /// Asks the launcher; where it does not answer, its parent.
     async fn shut_down(&self, grace_seconds: Option<u32>) {
         let called = async {
             let mut client = launcher_api::connect(&self.runtime_dir).await.ok()?;
@@ -248,100 +350,52 @@ impl Session {
                 .await
                 .ok()
         };
-        if called.await.is_none()
-            && let Some(id) = self.child.id()
-        {
-            let pid = nix::unistd::Pid::from_raw(id.cast_signed());
+        if !matches!(timeout(CALL, called).await, Ok(Some(_))) {
+            self.signal(Number::SIGTERM);
+        }
+    }
+
+    fn signal(&self, number: Number) {
+        if let Some(id) = self.child.id() {
             // It may have ended since.
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _ = kill(Pid::from_raw(id.cast_signed()), number);
         }
     }
 
     /// Why the VM failed, as the worker wrote it down: one that failed at once was gone before
     /// anybody could watch it.
-    fn failure(&self) -> Option<String> {
-        let record = Pod::new(&self.runtime_dir).record();
-        match pod::read_json::<Record>(&record).ok()?.outcome? {
+    fn recorded_failure(&self) -> Option<String> {
+        let text = launcher_api::read_beneath(&self.runtime_dir, pod::RECORD, RECORD).ok()?;
+        match serde_json::from_slice::<Record>(&text).ok()?.outcome? {
             Outcome::Failed(cause) => Some(cause),
             Outcome::Succeeded(_) => None,
         }
     }
 
-    fn verdict(
-        &self,
-        status: std::process::ExitStatus,
-        story: &Story,
-        must_be_ready: bool,
-    ) -> anyhow::Result<()> {
-        if let Some(cause) = &story.failure {
+    fn verdict(&self, status: ExitStatus) -> anyhow::Result<()> {
+        if let Some(why) = &self.given_up {
+            bail!("{why}");
+        }
+        if let Some(cause) = &self.story.failure {
             bail!("the VM failed: {cause}");
         }
         if !status.success() {
-            bail!("{}", last_words(&self.log, status));
+            return Err(anyhow!(last_words(&self.log, status)));
         }
-        if must_be_ready && !story.ready {
+        if self.until.is_some() && !self.story.ready {
             bail!(
                 "the VM ended before the guest was ready: {}",
-                story.missing()
+                self.story.missing()
             );
         }
         Ok(())
     }
 }
 
-/// What is known so far.
-#[derive(Default)]
-struct Story {
-    running: bool,
-    leased: bool,
-    ready: bool,
-    over: bool,
-    failure: Option<String>,
-}
-
-impl Story {
-    fn note(&mut self, event: &Event) {
-        match event.kind() {
-            EventKind::GuestRunning | EventKind::DomainAdopted => self.running = true,
-            EventKind::LeaseGranted => self.leased = true,
-            EventKind::Succeeded => self.over = true,
-            EventKind::Failed => {
-                self.over = true;
-                self.failure = Some(event.message.clone());
-            }
-            _ => {}
-        }
-    }
-
-    fn missing(&self) -> &'static str {
-        match (self.running, self.leased) {
-            (false, _) => "its vCPUs never ran",
-            (true, false) => "it took no lease; look at its console (`run` on a terminal)",
-            (true, true) => "it holds its lease and answers no ping from this host",
-        }
-    }
-}
-
-/// Passes the launcher's events on, over every worker that the VM ever has.
-async fn watch(runtime_dir: PathBuf, events: mpsc::Sender<Event>) {
-    let mut over = false;
-    while !over && !events.is_closed() {
-        let stream = async {
-            let mut client = launcher_api::connect(&runtime_dir).await.ok()?;
-            client.watch(WatchRequest {}).await.ok()
-        };
-        let Some(stream) = stream.await else {
-            sleep(RETRY).await;
-            continue;
-        };
-        let mut stream = stream.into_inner();
-        while let Ok(Some(event)) = stream.message().await {
-            over = matches!(event.kind(), EventKind::Succeeded | EventKind::Failed);
-            if events.send(event).await.is_err() {
-                return;
-            }
-        }
-    }
+fn tell(timeline: &Timeline, event: &Event) {
+    let age = Duration::from_micros(monotonic_us().saturating_sub(event.monotonic_us));
+    let then = timeline.elapsed().saturating_sub(age);
+    timeline.at(then, &word(event), &event.message);
 }
 
 async fn answered(address: Option<Ipv4Addr>) -> std::io::Result<()> {
@@ -358,17 +412,33 @@ async fn leave(console: &mut Option<Attached>) -> Result<Left, console::ConsoleE
     }
 }
 
-async fn until_deadline(deadline: Option<tokio::time::Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }
 
-/// The last line that init or the worker wrote.
-fn last_words(log: &std::path::Path, status: std::process::ExitStatus) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    let words = last.map(|line| line.trim_start_matches("virt-launcher: ").to_owned());
+/// The last thing that a program of ours said: what it says for people begins with its name.
+fn last_words(log: &Path, status: ExitStatus) -> String {
+    /// The end of a log, in bytes.
+    const END: u64 = 64 * 1024;
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
+        let mut end = vec![];
+        file.take(END).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    let end = read().unwrap_or_default();
+    let said = String::from_utf8_lossy(&end);
+    let ours = |line: &'_ str| {
+        let names = ["virt-launcher: ", "virt-worker: "];
+        names
+            .iter()
+            .find_map(|name| line.strip_prefix(name).map(str::to_owned))
+    };
+    let words = said.lines().rev().find_map(ours);
     words.unwrap_or_else(|| format!("the launcher ended with {status}"))
 }

@@ -68,8 +68,8 @@ impl Timeline {
             Output::Text => format!("{:>9.3}s  {kind:<18} {message}", elapsed.as_secs_f64()),
         };
         match &self.spinner {
-            Some(spinner) => spinner.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(spinner) => spinner.suspend(|| say(&line)),
+            None => say(&line),
         }
     }
 
@@ -77,8 +77,8 @@ impl Timeline {
     pub(super) fn note(&self, message: &str) {
         match (&self.output, &self.spinner) {
             (Output::Json, _) => self.done("note", message),
-            (Output::Text, Some(spinner)) => spinner.suspend(|| eprintln!("{message}")),
-            (Output::Text, None) => eprintln!("{message}"),
+            (Output::Text, Some(spinner)) => spinner.suspend(|| say(message)),
+            (Output::Text, None) => say(message),
         }
     }
 
@@ -102,6 +102,17 @@ impl Drop for Timeline {
     fn drop(&mut self) {
         self.pause();
     }
+}
+
+/// One line on standard error. Control characters, which a guest may have put into a message, do
+/// not reach the terminal; a reader that went away must not end the VM.
+fn say(line: &str) {
+    let plain = |c: char| c == '\n' || !c.is_control();
+    let line: String = line
+        .chars()
+        .map(|c| if plain(c) { c } else { '\u{fffd}' })
+        .collect();
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn spinner() -> ProgressBar {

@@ -318,7 +318,12 @@ fn write_settings(root: &Path) -> std::io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(&etc)?;
-    std::fs::write(etc.join("qemu.conf"), QEMU_CONF)
+    let path = etc.join("qemu.conf");
+    // Where a worker was before, on a disk that may be full by now, nothing has to be written.
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text == QEMU_CONF => Ok(()),
+        _ => std::fs::write(path, QEMU_CONF),
+    }
 }
 
 /// libvirt prints each error on stderr by itself; ours are returned and told once.

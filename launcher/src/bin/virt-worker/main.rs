@@ -92,10 +92,6 @@ fn act() -> anyhow::Result<ExitCode> {
         .with_target(false)
         .with_max_level(tracing::Level::INFO)
         .init();
-    // init waits for its signals with all of them blocked, and a child inherits that.
-    nix::sys::signal::SigSet::all()
-        .thread_unblock()
-        .context("cannot unblock signals")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(2)
@@ -151,7 +147,10 @@ async fn run(
     let vmi: VirtualMachineInstance = pod::read_json(&pod.vmi())?;
     let mut record = pod::read_json::<Record>(&pod.record()).unwrap_or_default();
     record.worker_starts += 1;
-    pod::write_json(&pod.record(), &record)?;
+    if let Err(error) = pod::write_json(&pod.record(), &record) {
+        // A disk that is full must not end the guest.
+        tracing::warn!("{error}");
+    }
     let name = vmi.metadata.name.clone().unwrap_or_default();
     let namespace = vmi
         .metadata
@@ -190,7 +189,15 @@ async fn run(
 
     let (sessions, sessions_inbox) = mpsc::channel(1);
     let recent = start::end_of_log(&pod.serial_log());
-    tokio::spawn(console::serve(pod.serial_socket(), recent, sessions_inbox));
+    if vmi
+        .spec
+        .domain
+        .devices
+        .autoattach_serial_console
+        .unwrap_or(true)
+    {
+        tokio::spawn(console::serve(pod.serial_socket(), recent, sessions_inbox));
+    }
     tokio::spawn(start::bound_log(pod.serial_log()));
 
     let server = server::Server {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use crds::VirtualMachineInstance;
@@ -28,6 +28,9 @@ const LOG_LIMIT: u64 = 8 << 20;
 /// How often the log's length is looked at.
 const LOG_CHECK: Duration = Duration::from_secs(10);
 
+/// How long a killed QEMU may take to be gone.
+const STRAY_END: Duration = Duration::from_secs(5);
+
 /// What a start needs.
 pub(crate) struct Start {
     pub(crate) pod: Pod,
@@ -45,75 +48,78 @@ pub(crate) struct Start {
 /// Starts the domain, or takes up the one that is there, and tells the VM's task.
 pub(crate) async fn start(start: Start) {
     let inputs = start.inputs.clone();
-    if let Err(error) = begin(start).await {
-        let _ = inputs.send(Input::StartFailed(format!("{error:#}")));
-    }
+    let told = if start.started {
+        match take_up(&start).await {
+            Ok(found) => found,
+            Err(error) => {
+                // The guest may be well: init lets the next worker try, and gives up no guest.
+                tracing::error!("cannot take up the domain: {error:#}");
+                std::process::exit(1);
+            }
+        }
+    } else {
+        let begun = begin(start).await;
+        begun.unwrap_or_else(|error| Input::StartFailed(format!("{error:#}")))
+    };
+    // The receiver is gone only when the worker ends.
+    let _ = inputs.send(told);
 }
 
-async fn begin(start: Start) -> anyhow::Result<()> {
-    let Start {
-        pod,
-        vmi,
-        accelerator,
-        started,
-        again,
-        events,
-        hypervisor,
-        inputs,
-    } = start;
-    let layout = volumes::Layout {
-        runtime_dir: pod.dir().to_owned(),
-    };
-    let plan = volumes::plan(&vmi, &layout)?;
-    let kernel_boot = plan.kernel_boot.clone();
-    let volumes = {
-        let events = events.clone();
-        tokio::task::spawn_blocking(move || {
-            let made = volumes::prepare(&plan)?;
-            events.push(EventKind::VolumesReady, "volumes are ready");
-            Ok::<_, volumes::VolumeError>(made)
-        })
-    };
-    let driver = Hypervisor::open(pod.libvirt_root(), inputs.clone()).await?;
-    events.push(EventKind::HypervisorReady, "libvirt is open");
-    // Set once: there is one start a worker.
-    let driver = hypervisor.get_or_init(|| driver).clone();
+/// Finds what became of a domain that an earlier worker saw running.
+async fn take_up(start: &Start) -> anyhow::Result<Input> {
+    let driver = open(start).await?;
+    Ok(match driver.run(|driver| driver.find()).await? {
+        Found::Running { paused } => Input::Adopted { paused },
+        Found::Stopped(reason) => Input::Gone(reason),
+        Found::Nothing => Input::StartFailed("QEMU ended while no worker was there".into()),
+    })
+}
 
-    match driver.run(|driver| driver.find()).await? {
-        Found::Running { paused } => {
-            let _ = inputs.send(Input::Adopted { paused });
-            return Ok(());
-        }
-        Found::Stopped(reason) if started => {
-            let _ = inputs.send(Input::Stopped(reason));
-            let _ = inputs.send(Input::Adopted { paused: None });
-            return Ok(());
-        }
-        Found::Nothing if started => anyhow::bail!("QEMU ended while no worker was there"),
-        Found::Stopped(_) | Found::Nothing => {}
+/// Makes the volumes and starts the domain; takes one up that a killed worker has just started.
+async fn begin(start: Start) -> anyhow::Result<Input> {
+    let layout = volumes::Layout {
+        runtime_dir: start.pod.dir().to_owned(),
+    };
+    let plan = volumes::plan(&start.vmi, &layout)?;
+    let kernel_boot = plan.kernel_boot.clone();
+    let events = start.events.clone();
+    let volumes = tokio::task::spawn_blocking(move || {
+        let made = volumes::prepare(&plan)?;
+        events.push(EventKind::VolumesReady, "volumes are ready");
+        Ok::<_, volumes::VolumeError>(made)
+    });
+    let driver = open(&start).await?;
+    if let Found::Running { paused } = driver.run(|driver| driver.find()).await? {
+        return Ok(Input::Adopted { paused });
     }
-    if again {
+    if start.again {
         end_strays();
     }
-    let volumes = volumes.await.context("the volumes' thread ended")??;
     let host = Host {
-        accelerator,
+        accelerator: start.accelerator,
         emulator: host::emulator(),
         firmware: host::firmware(),
-        runtime_dir: pod.dir().to_owned(),
-        volumes,
+        runtime_dir: start.pod.dir().to_owned(),
+        volumes: volumes.await.context("the volumes' thread ended")??,
         kernel_boot,
-        interfaces: bound(&pod, &vmi)?,
+        interfaces: bound(&start.pod, &start.vmi)?,
     };
-    let xml = launcher::convert::convert(&vmi, &host)?.to_xml()?;
-    {
-        let xml = xml.clone();
-        driver.run(move |driver| driver.define(&xml)).await?;
-    }
-    events.push(EventKind::DomainDefined, "the domain is defined");
+    let xml = launcher::convert::convert(&start.vmi, &host)?.to_xml()?;
+    driver.run(move |driver| driver.define(&xml)).await?;
+    start
+        .events
+        .push(EventKind::DomainDefined, "the domain is defined");
     driver.run(|driver| driver.start()).await?;
-    let _ = inputs.send(Input::Started);
-    Ok(())
+    Ok(Input::Started)
+}
+
+async fn open(start: &Start) -> anyhow::Result<Hypervisor> {
+    let driver = Hypervisor::open(start.pod.libvirt_root(), start.inputs.clone()).await?;
+    start
+        .events
+        .push(EventKind::HypervisorReady, "libvirt is open");
+    // Set once: there is one start a worker.
+    Ok(start.hypervisor.get_or_init(|| driver).clone())
 }
 
 /// The taps that init made, by the VMI's interface names.
@@ -158,6 +164,11 @@ fn end_strays() {
             let pid = nix::unistd::Pid::from_raw(pid);
             tracing::warn!("ending the QEMU process {pid} that a killed worker left half started");
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            // It holds the tap and the disks until init has reaped it.
+            let until = Instant::now() + STRAY_END;
+            while Path::new(&format!("/proc/{pid}")).exists() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use launcher_api::{EventKind, Phase, Status};
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::dhcp::LeaseEvent;
 use crate::events::Events;
@@ -18,6 +18,9 @@ use crate::hypervisor::Hypervisor;
 
 /// Lines of QEMU's log that a failure shows.
 const LOG_LINES: usize = 8;
+
+/// How long libvirt may take to destroy a domain; its calls wait for QEMU's monitor without limit.
+const POWER_OFF: Duration = Duration::from_secs(5);
 
 /// What the VM's task works with.
 pub(crate) struct Task {
@@ -117,23 +120,28 @@ impl Task {
                 timers.grace = Some(timers.grace.map_or(deadline, |known| known.min(deadline)));
             }
             Action::PressPowerButton => {
-                let pressed = match self.hypervisor.get() {
-                    Some(hypervisor) => hypervisor.run(|driver| driver.press_power_button()).await,
-                    None => Ok(()),
-                };
-                // The grace period goes on all the same.
-                if let Err(error) = pressed {
-                    self.events.push(EventKind::Warning, error.to_string());
+                if let Some(hypervisor) = self.hypervisor.get().cloned() {
+                    let events = self.events.clone();
+                    // Not waited for: the grace period ends also where QEMU's monitor hangs.
+                    tokio::spawn(async move {
+                        let pressed = hypervisor.run(|driver| driver.press_power_button()).await;
+                        if let Err(error) = pressed {
+                            events.push(EventKind::Warning, error.to_string());
+                        }
+                    });
                 }
             }
             Action::PowerOff => {
-                if let Some(hypervisor) = self.hypervisor.get()
-                    && let Err(error) = hypervisor.run(|driver| driver.power_off()).await
-                {
-                    // init's end takes QEMU with it.
-                    self.events.push(EventKind::Warning, error.to_string());
-                    return Some(self.finish(Outcome::Succeeded("powered off".into())));
-                }
+                let hypervisor = self.hypervisor.get()?;
+                let destroyed = hypervisor.run(|driver| driver.power_off());
+                let problem = match timeout(POWER_OFF, destroyed).await {
+                    Ok(Ok(())) => return None,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "libvirt does not answer".to_owned(),
+                };
+                // init's end takes QEMU with it.
+                self.events.push(EventKind::Warning, problem);
+                return Some(self.finish(Outcome::Succeeded("powered off".into())));
             }
             Action::Finish(outcome) => return Some(self.finish(outcome)),
         }
