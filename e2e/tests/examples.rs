@@ -101,7 +101,7 @@ fn vm_priorityclass_is_run_with_one_warning() {
         .collect();
     assert_eq!(
         warnings,
-        ["warning: there is no scheduler here: priorityClassName is ignored"],
+        ["warning: there is no cluster here: priorityClassName is ignored"],
         "{stderr}"
     );
 }

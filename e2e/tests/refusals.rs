@@ -665,12 +665,6 @@ fn what_the_machine_lacks_is_told_with_its_package() {
             &["QEMU is not installed", "qemu-system-x86"],
         ),
         (
-            "no qemu-img",
-            &["/usr/bin/qemu-img"],
-            &[],
-            &["qemu-img", "qemu-utils"],
-        ),
-        (
             "no libvirt",
             &[&format!("{library}/libvirt.so.0")],
             &[],

@@ -126,7 +126,10 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         } => {
             let sandboxes = match name {
                 Some(name) => vec![Name { name, namespace }.find(&root)?],
-                None => run::list(&root),
+                None => {
+                    as_root()?;
+                    run::list(&root)
+                }
             };
             blocking(status(sandboxes, json))?;
         }
@@ -159,6 +162,7 @@ fn blocking<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 
 impl Name {
     fn find(&self, root: &std::path::Path) -> anyhow::Result<Sandbox> {
+        as_root()?;
         run::find(root, &self.namespace, &self.name).ok_or_else(|| {
             anyhow!(
                 "no VM named {}/{} runs here; `virt-launcher status` lists those that do",
@@ -167,6 +171,16 @@ impl Name {
             )
         })
     }
+}
+
+/// Local VMs' files are root's alone.
+fn as_root() -> anyhow::Result<()> {
+    if nix::unistd::Uid::effective().is_root() {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "looking at local VMs takes root: try again with sudo"
+    ))
 }
 
 /// The domain XML of a manifest, as it would be on this machine; nothing is made.
@@ -293,7 +307,9 @@ async fn shutdown(sandbox: Sandbox, grace_seconds: Option<u32>) -> anyhow::Resul
     asked.map_err(|status| anyhow!("{}", status.message()))?;
     // The stream ends with the VM, or with a worker that died; the next one goes on with it.
     while let Ok(Some(_)) = events.message().await {}
-    while run::find(sandbox.root(), &sandbox.namespace, &sandbox.name).is_some() {
+    while run::find(sandbox.root(), &sandbox.namespace, &sandbox.name).is_some()
+        && run::is_kept(&sandbox)
+    {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     Ok(())

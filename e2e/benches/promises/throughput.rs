@@ -169,6 +169,8 @@ fn address(vm: &Vm) -> String {
 fn iperf3(lab: &Lab, address: &str, from_guest: bool) -> f64 {
     eventually(&format!("iperf3 at {address}"), 2 * BOOT, || {
         let mut command = lab.command("iperf3");
+        // A guest that dies must not keep the client waiting.
+        command.args(["--rcv-timeout", "5000"]);
         command.args(["--json", "--connect-timeout", "1000", "--time", SECONDS]);
         command
             .args(["--client", address])

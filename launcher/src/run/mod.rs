@@ -31,7 +31,7 @@ use tonic::transport::Channel;
 
 pub use console::{Left, attach};
 pub use inputs::{Binding, load};
-pub use sandbox::{Sandbox, find, list};
+pub use sandbox::{Sandbox, find, is_kept, list};
 pub use timeline::Output;
 
 use crate::emulation::Emulation;

@@ -416,6 +416,11 @@ fn acquire(dir: &Path) -> Result<Option<Lock>, SandboxError> {
     }
 }
 
+/// Whether somebody looks after a sandbox.
+pub fn is_kept(sandbox: &Sandbox) -> bool {
+    matches!(lock(&sandbox.dir), Ok(None))
+}
+
 /// Takes the lock of a sandbox's directory; `None` where somebody has it.
 fn lock(dir: &Path) -> Result<Option<Lock>, SandboxError> {
     let path = dir.join(LOCK);
