@@ -149,12 +149,12 @@ pub(super) fn resolve(
     vmi: &VirtualMachineInstance,
     timeline: &Timeline,
 ) -> anyhow::Result<Resolved> {
-    let store = Store::new(
-        root.join("images"),
-        args.images.clone(),
-        Some(Puller::default()),
-    )
-    .with_progress(Told);
+    let puller = Puller {
+        insecure_registries: args.insecure_registry.clone(),
+        ..Puller::default()
+    };
+    let store =
+        Store::new(root.join("images"), args.images.clone(), Some(puller)).with_progress(Told);
     let layout = Layout {
         runtime_dir: RUNTIME_DIR.into(),
     };

@@ -50,6 +50,9 @@ pub struct RunArgs {
     /// A directory with images: OCI layouts and docker archives. Others are pulled.
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
+    /// A registry (host or host:port) that is asked without TLS.
+    #[arg(long, value_name = "HOST")]
+    pub insecure_registry: Vec<String>,
     /// What executes the guest's instructions.
     #[arg(long, value_enum, default_value_t)]
     pub emulation: Emulation,
