@@ -78,8 +78,18 @@ pub(crate) fn measure(rounds: usize) -> Section {
 /// The VM behind a bridge and a tap made with `ip`.
 struct Peer {
     vm: Vm,
-    dnsmasq: Child,
+    dnsmasq: Dnsmasq,
     address: String,
+}
+
+/// Ends with its owner.
+struct Dnsmasq(Child);
+
+impl Drop for Dnsmasq {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Peer {
@@ -127,6 +137,7 @@ impl Peer {
             .stderr(Stdio::null())
             .spawn()
             .expect("dnsmasq is installed");
+        let dnsmasq = Dnsmasq(dnsmasq);
         let address = address.to_owned();
         let vm = vm.begin(template);
         Self {
@@ -136,9 +147,8 @@ impl Peer {
         }
     }
 
-    fn stop(mut self) {
-        let _ = self.dnsmasq.kill();
-        let _ = self.dnsmasq.wait();
+    fn stop(self) {
+        drop(self.dnsmasq);
         self.vm.stop();
     }
 }
@@ -169,12 +179,13 @@ fn address(vm: &Vm) -> String {
 fn iperf3(lab: &Lab, address: &str, from_guest: bool) -> f64 {
     eventually(&format!("iperf3 at {address}"), 2 * BOOT, || {
         let mut command = lab.command("iperf3");
-        // A guest that dies must not keep the client waiting.
-        command.args(["--rcv-timeout", "5000"]);
         command.args(["--json", "--connect-timeout", "1000", "--time", SECONDS]);
-        command
-            .args(["--client", address])
-            .args(from_guest.then_some("--reverse"));
+        // A guest that dies must not keep the client waiting.
+        command.args(match from_guest {
+            true => ["--reverse", "--rcv-timeout", "5000"].as_slice(),
+            false => &["--snd-timeout", "5000"],
+        });
+        command.args(["--client", address]);
         let output = command.output().expect("iperf3 is installed");
         let result: Value = serde_json::from_slice(&output.stdout).ok()?;
         Some(result["end"]["sum_received"]["bits_per_second"].as_f64()? / 1e6)
