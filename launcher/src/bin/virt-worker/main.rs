@@ -227,6 +227,7 @@ async fn run(
         vmi,
         accelerator,
         started: record.started,
+        stopping: record.stop_deadline_ms.is_some(),
         again: record.worker_starts > 1,
         events: events.clone(),
         hypervisor: hypervisor.clone(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use crds::VirtualMachineInstance;
 use launcher::convert::{Accelerator, BoundInterface, Host};
-use launcher::lifecycle::Input;
+use launcher::lifecycle::{Input, StopReason};
 use launcher::pod::Pod;
 use launcher::{host, volumes};
 use launcher_api::EventKind;
@@ -38,6 +38,8 @@ pub(crate) struct Start {
     pub(crate) accelerator: Accelerator,
     /// An earlier worker saw the guest run: it is never started a second time.
     pub(crate) started: bool,
+    /// Somebody has asked for the VM's end.
+    pub(crate) stopping: bool,
     /// An earlier worker was here and may have left processes.
     pub(crate) again: bool,
     pub(crate) events: Events,
@@ -70,6 +72,8 @@ async fn take_up(start: &Start) -> anyhow::Result<Input> {
     let driver = open(start).await?;
     Ok(match driver.run(|driver| driver.find()).await? {
         Found::Running { paused } => Input::Adopted { paused },
+        // The worker that powered it off was killed before it could say so.
+        Found::Stopped(_) | Found::Nothing if start.stopping => Input::Gone(StopReason::Destroyed),
         Found::Stopped(reason) => Input::Gone(reason),
         Found::Nothing => Input::StartFailed("QEMU ended while no worker was there".into()),
     })
