@@ -36,7 +36,7 @@ guests: setup ## the guests that tests and examples boot
 
 run: build ## boot VM
 	@$(SUDO) e2e/guests/build $(GUESTS)
-	@exec $(SUDO) target/release/virt-launcher run --images e2e/out/images $(RUN_FLAGS) '$(VM)'
+	@exec $(SUDO) $(TARGET)/release/virt-launcher run --images e2e/out/images $(RUN_FLAGS) '$(VM)'
 
 lint: setup
 	@echo '== cargo fmt'
