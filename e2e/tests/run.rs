@@ -400,7 +400,11 @@ fn two_vms_run_side_by_side() {
 /// Runs a shell's commands on a terminal of their own.
 fn terminal(lab: &Lab, script: &str) -> Console {
     let mut command = lab.command("script");
-    command.args(["-qec", script, "/dev/null"]);
+    // script(1) takes the shell from the environment. It has to be one that goes on after a Ctrl-C
+    // that its foreground program handled: bash does, dash ends with status 130.
+    command
+        .env("SHELL", "/bin/bash")
+        .args(["-qec", script, "/dev/null"]);
     Console::start(command)
 }
 
