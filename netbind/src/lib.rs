@@ -18,6 +18,7 @@ mod conflict;
 pub mod dhcp;
 mod discover;
 pub mod dns;
+pub mod ipv6;
 mod mac;
 mod name;
 mod netlink;
@@ -33,10 +34,12 @@ mod tap;
 pub use apply::{ApplyError, apply, revert};
 pub use discover::{DiscoverError, discover};
 pub use mac::{Mac, ParseMacError};
-pub use network::{Address, MAIN_TABLE, Neighbour, PodNetwork, Route, Scope};
+pub use network::{
+    Address, Ipv6Settings, MAIN_TABLE, Neighbour, PodNetwork, Route, Scope,
+};
 pub use plan::{
-    DhcpOptions, Filter, GuestNetwork, Options, Plan, PlanError, PlumbingMacs, Step, TapOptions,
-    bridge_name, plan,
+    Allowed, Binding, DhcpOptions, Filter, GuestNetwork, Masquerade, Nat, Options, Plan, PlanError,
+    PlumbingMacs, Port, Protocol, Step, TapOptions, Translation, bridge_name, plan,
 };
 pub use setup::{
     SetupError, SetupOptions, TeardownError, TeardownOptions, preview, setup, teardown,

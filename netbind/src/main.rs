@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use netbind::dhcp::Event;
+use ipnet::{Ipv4Net, Ipv6Net};
 use netbind::{
-    DhcpOptions, GuestNetwork, Mac, PodNetwork, SetupOptions, State, Step, TapOptions,
-    TeardownOptions,
+    Binding, DhcpOptions, GuestNetwork, Mac, Masquerade, PodNetwork, Port, Protocol, SetupOptions,
+    State, Step, TapOptions, TeardownOptions,
 };
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
@@ -63,6 +64,21 @@ struct Setup {
     /// The pod's interface.
     #[arg(long, default_value = "eth0")]
     interface: String,
+    /// How to connect the guest.
+    #[arg(long, value_enum, default_value_t = BindingKind::Bridge)]
+    binding: BindingKind,
+    /// Let the guest send from any address and MAC (bridge binding).
+    #[arg(long)]
+    no_anti_spoofing: bool,
+    /// The guest's IPv4 network (masquerade binding).
+    #[arg(long, value_name = "CIDR", default_value_t = Masquerade::default().ipv4)]
+    vm_network_cidr: Ipv4Net,
+    /// The guest's IPv6 network (masquerade binding).
+    #[arg(long, value_name = "CIDR", default_value_t = Masquerade::default().ipv6)]
+    vm_ipv6_network_cidr: Ipv6Net,
+    /// A port that the guest serves (masquerade binding); can be given again. All without it.
+    #[arg(long = "port", value_name = "[tcp:|udp:]NUMBER", value_parser = port)]
+    ports: Vec<Port>,
     /// Where to keep what was found.
     #[arg(long, value_name = "FILE", default_value = "/run/netbind.json")]
     state: PathBuf,
@@ -96,12 +112,33 @@ struct Setup {
     /// TFTP server name (option 66).
     #[arg(long)]
     tftp_server_name: Option<String>,
-    /// A time server (option 42); can be given again.
+    /// A time server (DHCP's option 42, DHCPv6's 31 and 56); can be given again.
     #[arg(long = "ntp-server", value_name = "ADDRESS")]
-    ntp_servers: Vec<Ipv4Addr>,
+    ntp_servers: Vec<IpAddr>,
     /// A private option, 224 to 254; can be given again.
     #[arg(long = "private-option", value_name = "NUMBER=VALUE", value_parser = private_option)]
     private: Vec<(u8, String)>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum BindingKind {
+    /// The guest takes over the pod's addresses and MAC.
+    Bridge,
+    /// The guest has a network of its own behind the pod's addresses.
+    Masquerade,
+}
+
+fn port(text: &str) -> Result<Port, String> {
+    let (protocol, number) = match text.split_once(':') {
+        None => (Protocol::Tcp, text),
+        Some(("tcp", number)) => (Protocol::Tcp, number),
+        Some(("udp", number)) => (Protocol::Udp, number),
+        Some((other, _)) => return Err(format!("{other:?} is not a protocol; use tcp or udp")),
+    };
+    match number.parse() {
+        Ok(port @ 1..) => Ok(Port { protocol, port }),
+        _ => Err(format!("{number:?} is not a port; use 1 to 65535")),
+    }
 }
 
 fn private_option(text: &str) -> Result<(u8, String), String> {
@@ -114,8 +151,19 @@ fn private_option(text: &str) -> Result<(u8, String), String> {
 
 impl From<Setup> for SetupOptions {
     fn from(args: Setup) -> Self {
+        let binding = match args.binding {
+            BindingKind::Bridge => Binding::Bridge {
+                anti_spoofing: !args.no_anti_spoofing,
+            },
+            BindingKind::Masquerade => Binding::Masquerade(Masquerade {
+                ipv4: args.vm_network_cidr,
+                ipv6: args.vm_ipv6_network_cidr,
+                ports: args.ports,
+            }),
+        };
         Self {
             interface: args.interface,
+            binding,
             state_file: args.state,
             tap: TapOptions {
                 name: args.tap,
@@ -132,6 +180,7 @@ impl From<Setup> for SetupOptions {
                 tftp_server_name: args.tftp_server_name,
                 ntp_servers: args.ntp_servers,
                 private: args.private.into_iter().collect(),
+                ..DhcpOptions::default()
             },
         }
     }
@@ -297,23 +346,44 @@ fn print_network(network: &PodNetwork) -> Result<()> {
 
 fn print_guest(guest: &GuestNetwork) -> Result<()> {
     let mut out = io::stdout();
-    let lease = &guest.lease;
     writeln!(
         out,
-        "guest      {} behind {}, MAC {}, MTU {}",
-        lease.address, guest.tap, guest.mac, guest.mtu
+        "guest      behind {}, MAC {}, MTU {}",
+        guest.tap, guest.mac, guest.mtu
     )?;
-    if let Some(router) = lease.router {
-        writeln!(out, "router     {router}")?;
+    if let Some(lease) = &guest.lease {
+        writeln!(out, "address    {}", lease.address)?;
+        if let Some(router) = lease.router {
+            writeln!(out, "router     {router}")?;
+        }
+        for route in &lease.routes {
+            writeln!(out, "route      {} via {}", route.destination, route.router)?;
+        }
+        for server in &lease.dns {
+            writeln!(out, "dns        {server}")?;
+        }
     }
-    for route in &lease.routes {
-        writeln!(out, "route      {} via {}", route.destination, route.router)?;
+    if let Some(ipv6) = &guest.ipv6 {
+        for address in &ipv6.addresses {
+            writeln!(out, "address    {address}")?;
+        }
+        if ipv6.router.default {
+            writeln!(out, "router     {}", ipv6.router.address)?;
+        }
+        for net in &ipv6.on_link {
+            writeln!(out, "route      {net} on link")?;
+        }
+        for net in &ipv6.routes {
+            writeln!(out, "route      {net} via {}", ipv6.router.address)?;
+        }
+        for server in &ipv6.dns {
+            writeln!(out, "dns        {server}")?;
+        }
     }
-    for server in &lease.dns {
-        writeln!(out, "dns        {server}")?;
-    }
-    if !lease.search.is_empty() {
-        writeln!(out, "search     {}", lease.search.join(" "))?;
+    let search = guest.lease.as_ref().map(|lease| &lease.search);
+    let search = search.or(guest.ipv6.as_ref().map(|ipv6| &ipv6.search));
+    if let Some(search) = search.filter(|search| !search.is_empty()) {
+        writeln!(out, "search     {}", search.join(" "))?;
     }
     for warning in &guest.warnings {
         writeln!(out, "warning    {warning}")?;
@@ -330,11 +400,38 @@ fn describe(step: &Step) -> String {
             format!("make the bridge {name}, MAC {mac}, MTU {mtu}")
         }
         Step::SilenceIpv6 { link } => format!("keep IPv6 addresses off {link}"),
-        Step::Filter(filter) => format!(
-            "make the nftables table bridge {}: no frames to the pod itself, no DHCP across, \
-             no frames from {} back in by {}",
-            filter.table, filter.guest, filter.interface
+        Step::Filter(filter) => {
+            let mut what = format!(
+                "make the nftables table bridge {}: no frames to the pod itself, none from {} back \
+                 in by {}",
+                filter.table, filter.guest, filter.interface
+            );
+            if filter.served {
+                what.push_str(", no DHCP and no router discovery across");
+            }
+            if filter.allowed.is_some() {
+                what.push_str(", only the guest's own addresses from the tap");
+            }
+            what
+        }
+        Step::Nat(nat) => format!(
+            "make the nftables table inet {}: translate between {} and {}",
+            nat.table, nat.bridge, nat.interface
         ),
+        Step::Address { link, net } => format!("give {link} the address {net}"),
+        Step::Forward {
+            interface,
+            bridge,
+            ipv4,
+            ipv6,
+        } => {
+            let families = match (ipv4, ipv6) {
+                (true, true) => "IPv4 and IPv6",
+                (false, true) => "IPv6",
+                _ => "IPv4",
+            };
+            format!("forward {families} between {interface} and {bridge}")
+        }
         Step::CreateTap(tap) => {
             format!(
                 "make the tap {} for user {} and group {}",

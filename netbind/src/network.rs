@@ -1,8 +1,8 @@
 //! What a pod's network interface looks like before anything of it is changed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::mac::Mac;
@@ -20,7 +20,7 @@ pub struct PodNetwork {
     pub mac: Mac,
     /// The largest packet the link carries, in bytes.
     pub mtu: u32,
-    /// Addresses in the kernel's order; the guest gets the first IPv4 one.
+    /// Addresses in the kernel's order. There may be none: then the network is one of layer 2.
     pub addresses: Vec<Address>,
     /// Unicast routes that leave through this interface, in every table but `local`.
     pub routes: Vec<Route>,
@@ -28,28 +28,69 @@ pub struct PodNetwork {
     pub neighbours: Vec<Neighbour>,
     /// `net.bridge.bridge-nf-call-iptables` of the namespace; none where bridge netfilter is absent.
     pub bridge_netfilter: Option<bool>,
+    /// `net.ipv4.conf.INTERFACE.forwarding`.
+    pub ipv4_forwarding: bool,
+    /// The settings of IPv6; none in a kernel without it.
+    pub ipv6_settings: Option<Ipv6Settings>,
+}
+
+/// The settings of a namespace that IPv6 masquerade changes, and its end puts back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6Settings {
+    /// `net.ipv6.conf.all.forwarding`.
+    pub forwarding: bool,
+    /// `net.ipv6.conf.INTERFACE.accept_ra`: 2 accepts advertisements also where packets are forwarded.
+    pub accept_ra: u8,
+    /// Whether the settings can be changed. A container's `/proc/sys` is read-only, and there is no
+    /// netlink path to them.
+    pub writable: bool,
 }
 
 impl PodNetwork {
-    /// The IPv4 address that the guest takes over: the first that is neither secondary nor
-    /// link-local scoped.
-    pub fn ipv4(&self) -> Option<Ipv4Net> {
+    /// The IPv4 addresses that the guest could take over: all that are global, and not secondary.
+    pub fn ipv4(&self) -> impl Iterator<Item = Ipv4Net> {
+        self.usable().filter_map(|address| match address.net {
+            IpNet::V4(net) => Some(net),
+            IpNet::V6(_) => None,
+        })
+    }
+
+    /// The IPv6 addresses that the guest takes over: all that are global, and neither temporary
+    /// (RFC 8981) nor deprecated (RFC 4862 section 5.5.4).
+    pub fn ipv6(&self) -> impl Iterator<Item = Ipv6Net> {
+        self.usable().filter_map(|address| match address.net {
+            IpNet::V6(net) => Some(net),
+            IpNet::V4(_) => None,
+        })
+    }
+
+    fn usable(&self) -> impl Iterator<Item = &Address> {
         self.addresses
             .iter()
-            .filter(|a| !a.secondary)
-            .find_map(|a| match a.net {
-                IpNet::V4(net) if a.scope == Scope::Global => Some(net),
-                _ => None,
-            })
+            .filter(|a| a.scope == Scope::Global && !a.secondary && !a.deprecated)
     }
 
     /// The default route over IPv4 with the lowest metric.
     pub fn default_route(&self) -> Option<&Route> {
+        self.best_route(IpNet::V4(Ipv4Net::default()))
+    }
+
+    /// The default route over IPv6 with the lowest metric.
+    pub fn default_route_v6(&self) -> Option<&Route> {
+        self.best_route(IpNet::V6(Ipv6Net::default()))
+    }
+
+    fn best_route(&self, destination: IpNet) -> Option<&Route> {
         self.routes
             .iter()
-            .filter(|r| r.table == MAIN_TABLE)
-            .filter(|r| r.destination == IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)))
+            .filter(|r| r.table == MAIN_TABLE && r.destination == destination)
             .min_by_key(|r| r.metric.unwrap_or(0))
+    }
+
+    /// The MAC of a neighbour that has a permanent entry.
+    pub fn neighbour(&self, address: IpAddr) -> Option<Mac> {
+        let known = self.neighbours.iter().find(|n| n.address == address)?;
+        Some(known.mac)
     }
 }
 
@@ -63,8 +104,11 @@ pub struct Address {
     pub net: IpNet,
     /// How far the address is valid.
     pub scope: Scope,
-    /// `IFA_F_SECONDARY`: a further address in a subnet that has one already.
+    /// `IFA_F_SECONDARY`: a further address in an IPv4 subnet that has one already; of IPv6 a
+    /// temporary one (the flag is the same).
     pub secondary: bool,
+    /// `IFA_F_DEPRECATED`: not to be used by new connections.
+    pub deprecated: bool,
 }
 
 /// How far an address or a route reaches (`rt_scope_t`).

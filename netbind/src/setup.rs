@@ -10,7 +10,7 @@ use crate::dns;
 use crate::netlink::Netlink;
 use crate::network::PodNetwork;
 use crate::plan::{
-    DhcpOptions, GuestNetwork, Options, Plan, PlanError, PlumbingMacs, TapOptions, plan,
+    Binding, DhcpOptions, GuestNetwork, Options, Plan, PlanError, PlumbingMacs, TapOptions, plan,
 };
 use crate::state::{State, StateError};
 
@@ -19,6 +19,8 @@ use crate::state::{State, StateError};
 pub struct SetupOptions {
     /// The pod's interface, usually `eth0`.
     pub interface: String,
+    /// How to connect the guest.
+    pub binding: Binding,
     /// Where to keep what was found, on storage that lives as long as the namespace.
     pub state_file: PathBuf,
     /// The tap device for QEMU.
@@ -57,6 +59,11 @@ pub enum SetupError {
         "a link named {0} exists already and is not ours; remove it (ip link delete {0}), or name the tap otherwise"
     )]
     NameTaken(String),
+    /// The interface is bound already, in another way.
+    #[error(
+        "{0} is bound to a guest already, with another binding; take that back first (netbind teardown)"
+    )]
+    OtherBinding(String),
     /// The interface is a port of a bridge, or of another such device, that is not ours.
     #[error(
         "{0} is a port of another link in this namespace already; release it (ip link set {0} nomaster)"
@@ -154,6 +161,7 @@ fn decide(options: &SetupOptions) -> Result<Decision, SetupError> {
     let plan = plan(
         &network,
         &Options {
+            binding: options.binding.clone(),
             tap: options.tap.clone(),
             resolv_conf: dns::parse(&read_resolv_conf(&options.resolv_conf)?),
             hostname: options.hostname.clone(),
@@ -185,7 +193,22 @@ fn known(options: &SetupOptions) -> Result<Option<(PodNetwork, PlumbingMacs)>, S
             && link.index == state.network.index
             && link.mac == Some(state.network.mac)
     });
+    if same && !is_same_kind(&state.guest.binding, &options.binding) {
+        return Err(SetupError::OtherBinding(options.interface.clone()));
+    }
     Ok(same.then_some((state.network, state.macs)))
+}
+
+/// Whether a set-up run again ends with the same links. Filter and ports may differ: their table is
+/// made anew.
+fn is_same_kind(one: &Binding, other: &Binding) -> bool {
+    match (one, other) {
+        (Binding::Bridge { .. }, Binding::Bridge { .. }) => true,
+        (Binding::Masquerade(one), Binding::Masquerade(other)) => {
+            (one.ipv4, one.ipv6) == (other.ipv4, other.ipv6)
+        }
+        _ => false,
+    }
 }
 
 fn read_resolv_conf(path: &Path) -> Result<String, SetupError> {
@@ -226,9 +249,10 @@ fn refuse_foreign(guest: &GuestNetwork) -> Result<(), SetupError> {
             return Err(SetupError::NameTaken(name.clone()));
         }
     }
+    let bridged = matches!(guest.binding, Binding::Bridge { .. });
     match link(&guest.interface)?.and_then(|link| link.master) {
-        Some(_) => Err(SetupError::Attached(guest.interface.clone())),
-        None => Ok(()),
+        Some(_) if bridged => Err(SetupError::Attached(guest.interface.clone())),
+        _ => Ok(()),
     }
 }
 

@@ -1,39 +1,21 @@
 //! Decides how a pod's network becomes a guest's. Pure.
-//!
-//! # Bridge binding
-//!
-//! ```text
-//!     node          |  pod's network namespace                          |  guest
-//!                   |                                                   |
-//!   vethX ----------+-- eth0 (MAC, IP, routes: left as they are)        |
-//!                   |     | port, learns nothing                        |
-//!                   |   k6t-eth0 (bridge, no address, its input dropped)|
-//!                   |     | port, owns the guest's MAC                  |
-//!                   |   tap0 --------------------------------------------- MAC and IP of eth0
-//!                   |     ^ DHCP and ARP answered here, by `serve`      |
-//! ```
-//!
-//! The pod's interface keeps its name, MAC, addresses and routes: nothing that the CNI plugin made
-//! is taken away, so its CHECK finds the very interface it made, and there is nothing that a crash
-//! could lose. (A stand-in for it cannot pass: the bridge and ptp plugins' CHECK wants a veth whose
-//! peer is the node's.) What usually forbids this is answered so:
-//!
-//! * *The bridge takes frames for a port's own MAC as its own.* The forwarding entry of that MAC is
-//!   moved to the tap, static and sticky, in one request.
-//! * *The pod's kernel answers for the pod's IP.* Nothing that arrives at a port is handed up: the
-//!   bridge's input drops all.
-//! * *A hairpin port on the node reflects the guest's own frames.* What enters `eth0` with the
-//!   guest's MAC as its source is dropped, and that port learns nothing.
-//! * *The guest's DHCP leaks out, and other servers' answers in.* UDP 67 and 68 are not forwarded.
 
+mod bridge;
 mod guest;
+mod ipv4;
+mod ipv6;
+mod masquerade;
 mod types;
+
+use ipnet::IpNet;
 
 use crate::mac::Mac;
 use crate::network::PodNetwork;
-use guest::guest;
 
-pub use types::{DhcpOptions, Filter, GuestNetwork, Options, Plan, PlumbingMacs, Step, TapOptions};
+pub use types::{
+    Allowed, Binding, DhcpOptions, Filter, GuestNetwork, Masquerade, Nat, Options, Plan,
+    PlumbingMacs, Port, Protocol, Step, TapOptions, Translation,
+};
 
 /// The longest name a Linux interface can have (`IFNAMSIZ` less the terminator).
 const NAME_MAX: usize = 15;
@@ -43,11 +25,37 @@ const MTU_MIN: u32 = 68;
 /// Why a network cannot be bound as asked. Each says what would help.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// No IPv4 address to lease.
+    /// Masquerade, and no address to hide behind.
     #[error(
-        "{0} has no IPv4 address to give to the guest; configure the CNI network's ipam section"
+        "{0} has no address that a masqueraded guest could use; configure the CNI network's ipam \
+         section, or use bridge binding"
     )]
     NoAddress(String),
+    /// A guest's network without room for its router and itself.
+    #[error("{field}: {net} has no room for a router and the guest; use a prefix of at most {most}")]
+    SmallNetwork {
+        /// The manifest's field.
+        field: &'static str,
+        /// Its value.
+        net: IpNet,
+        /// The longest prefix that has room.
+        most: u8,
+    },
+    /// A guest's network that hides a part of the pod's.
+    #[error(
+        "{field}: the guest's network {net} overlaps the pod's {what} {other}, which the guest could \
+         not reach; set {field} of the pod network to a free range"
+    )]
+    Overlap {
+        /// The manifest's field.
+        field: &'static str,
+        /// The guest's network.
+        net: IpNet,
+        /// What of the pod's.
+        what: &'static str,
+        /// And where that is.
+        other: IpNet,
+    },
     /// A name that the kernel would refuse.
     #[error(
         "{0:?} cannot be an interface's name; use 1 to 15 bytes without blanks, slashes and colons"
@@ -77,7 +85,7 @@ pub enum PlanError {
     ShortLease(u32),
 }
 
-/// Plans the bridge binding of a pod's interface.
+/// Plans the binding of a pod's interface.
 ///
 /// # Errors
 ///
@@ -85,71 +93,34 @@ pub enum PlanError {
 /// (a bad search domain, a route it cannot use) is left out and named in
 /// [`GuestNetwork::warnings`].
 pub fn plan(network: &PodNetwork, options: &Options) -> Result<Plan, PlanError> {
-    let interface = &network.interface;
-    let bridge = bridge_name(interface);
-    let tap = &options.tap.name;
-    check_name(interface)?;
-    check_name(tap)?;
-    if tap == interface || *tap == bridge {
-        return Err(PlanError::SameName(tap.clone()));
+    let guest = guest::guest(network, options)?;
+    match &options.binding {
+        Binding::Bridge { anti_spoofing } => {
+            Ok(bridge::plan(network, options, guest, *anti_spoofing))
+        }
+        Binding::Masquerade(masquerade) => masquerade::plan(network, options, guest, masquerade),
     }
-    if network.mtu < MTU_MIN {
-        return Err(PlanError::SmallMtu {
-            interface: interface.clone(),
-            mtu: network.mtu,
-        });
-    }
-    let guest = guest(network, options, bridge.clone())?;
+}
 
-    let mut steps = Vec::new();
-    if network.bridge_netfilter == Some(true) {
-        steps.push(Step::BypassIptables);
-    }
-    let link = |name: &String| name.clone();
-    steps.extend([
-        Step::CreateBridge {
-            name: link(&bridge),
-            mac: options.macs.bridge,
-            mtu: network.mtu,
-        },
-        Step::SilenceIpv6 {
-            link: link(&bridge),
-        },
-        // Before the first port: no frame ever crosses the bridge unfiltered.
-        Step::Filter(Filter {
-            table: bridge.clone(),
-            interface: interface.clone(),
-            tap: tap.clone(),
-            guest: guest.mac,
-        }),
-        Step::Up {
-            link: link(&bridge),
-        },
+/// Makes the tap a port of the bridge. It learns nothing: the guest's place is pinned, and a guest
+/// that invents addresses cannot fill the table.
+fn tap(network: &PodNetwork, options: &Options, guest: &GuestNetwork) -> [Step; 6] {
+    let tap = &guest.tap;
+    [
         Step::CreateTap(options.tap.clone()),
-        Step::SilenceIpv6 { link: link(tap) },
+        Step::SilenceIpv6 { link: tap.clone() },
         Step::ConfigureTap {
-            name: link(tap),
+            name: tap.clone(),
             mac: options.macs.tap,
             mtu: network.mtu,
         },
         Step::Attach {
-            link: link(tap),
-            bridge: link(&bridge),
+            link: tap.clone(),
+            bridge: guest.bridge.clone(),
         },
-        Step::Up { link: link(tap) },
-        Step::Attach {
-            link: link(interface),
-            bridge: link(&bridge),
-        },
-        Step::StopLearning {
-            port: link(interface),
-        },
-        Step::PinGuest {
-            mac: guest.mac,
-            port: link(tap),
-        },
-    ]);
-    Ok(Plan { steps, guest })
+        Step::StopLearning { port: tap.clone() },
+        Step::Up { link: tap.clone() },
+    ]
 }
 
 /// The bridge's name: KubeVirt's `k6t-eth0`; of longer names, such as multus' `pod37a8eec1ce1`, the

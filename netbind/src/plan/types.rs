@@ -1,18 +1,22 @@
 //! What goes into a plan, and what comes out.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::dhcp::{LEASE_SECONDS, Lease};
+use crate::dhcp::{LEASE_SECONDS, Lease, SERVER_ID};
 use crate::dns::ResolvConf;
+use crate::ipv6::Ipv6Network;
 use crate::mac::Mac;
 use crate::network::Neighbour;
 
 /// What the pod's network does not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// How the guest is connected.
+    pub binding: Binding,
     /// The tap device for QEMU.
     pub tap: TapOptions,
     /// The pod's resolver configuration.
@@ -23,6 +27,68 @@ pub struct Options {
     pub dhcp: DhcpOptions,
     /// Addresses for our own devices, chosen at random once and then kept.
     pub macs: PlumbingMacs,
+}
+
+/// How a guest is connected to the pod's network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Binding {
+    /// The guest takes over the pod's addresses and MAC (KubeVirt's `interfaces[].bridge`).
+    #[serde(rename_all = "camelCase")]
+    Bridge {
+        /// Whether the guest is held to its own addresses and MAC.
+        anti_spoofing: bool,
+    },
+    /// The guest has a network of its own behind the pod's addresses (`interfaces[].masquerade`).
+    Masquerade(Masquerade),
+}
+
+impl Default for Binding {
+    fn default() -> Self {
+        Self::Bridge {
+            anti_spoofing: true,
+        }
+    }
+}
+
+/// The guest's own network. Its first host is the router, its second one the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Masquerade {
+    /// `networks[].pod.vmNetworkCIDR`; 10.0.2.0/24 unless set.
+    pub ipv4: Ipv4Net,
+    /// `networks[].pod.vmIPv6NetworkCIDR`; fd10:0:2::/120 unless set.
+    pub ipv6: Ipv6Net,
+    /// `interfaces[].ports`: what of the pod's is the guest's; all if empty.
+    pub ports: Vec<Port>,
+}
+
+impl Default for Masquerade {
+    fn default() -> Self {
+        Self {
+            ipv4: Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 2, 0), 24),
+            ipv6: Ipv6Net::new_assert(Ipv6Addr::new(0xfd10, 0, 2, 0, 0, 0, 0, 0), 120),
+            ports: Vec::new(),
+        }
+    }
+}
+
+/// A port that the guest serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Port {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its number, 1 to 65535.
+    pub port: u16,
+}
+
+/// A protocol that has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// The tap device that QEMU opens.
@@ -61,10 +127,13 @@ pub struct DhcpOptions {
     pub boot_file_name: Option<String>,
     /// `tftpServerName`, option 66.
     pub tftp_server_name: Option<String>,
-    /// `ntpServers`, option 42.
-    pub ntp_servers: Vec<Ipv4Addr>,
+    /// `ntpServers`: DHCP's option 42, DHCPv6's options 31 and 56.
+    pub ntp_servers: Vec<IpAddr>,
     /// `privateOptions`, by option number.
     pub private: BTreeMap<u8, String>,
+    /// The server identifier (option 54) in bridge binding; interfaces of one guest must not share
+    /// one. In masquerade binding it is the router's address.
+    pub server_id: Ipv4Addr,
 }
 
 impl Default for DhcpOptions {
@@ -76,6 +145,7 @@ impl Default for DhcpOptions {
             tftp_server_name: None,
             ntp_servers: Vec::new(),
             private: BTreeMap::new(),
+            server_id: SERVER_ID,
         }
     }
 }
@@ -125,6 +195,27 @@ pub enum Step {
     },
     /// Make the bridge's packet filter, in one transaction.
     Filter(Filter),
+    /// Make the translation between the guest's network and the pod's, in one transaction.
+    Nat(Nat),
+    /// Give a link an address, which is valid at once: nobody else on the link could have it.
+    Address {
+        /// The link.
+        link: String,
+        /// The address and its subnet.
+        net: IpNet,
+    },
+    /// Forward packets between the pod's interface and the bridge, and from the pod's own loopback
+    /// addresses to the bridge.
+    Forward {
+        /// The pod's interface.
+        interface: String,
+        /// The bridge.
+        bridge: String,
+        /// IPv4, for the two links alone.
+        ipv4: bool,
+        /// IPv6, for the whole namespace: there is no smaller switch.
+        ipv6: bool,
+    },
     /// Make the persistent tap, and close it: a descriptor kept on it would keep QEMU out.
     CreateTap(TapOptions),
     /// Set MAC and MTU of the tap.
@@ -162,7 +253,7 @@ pub enum Step {
     },
 }
 
-/// The nftables table (bridge family) that guards the binding.
+/// The nftables table (bridge family) that guards a bridge binding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// Its name.
@@ -173,11 +264,57 @@ pub struct Filter {
     pub tap: String,
     /// The guest's MAC.
     pub guest: Mac,
+    /// Whether we serve addresses: then neither DHCP nor router discovery crosses the bridge. Else
+    /// the network's own reach the guest.
+    pub served: bool,
+    /// What the guest may send from; all if none.
+    pub allowed: Option<Allowed>,
+}
+
+/// What the guest may send from, beside its MAC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// IPv4 addresses.
+    pub ipv4: Vec<Ipv4Addr>,
+    /// IPv6 addresses, beside link-local ones.
+    pub ipv6: Vec<Ipv6Addr>,
+    /// The router's link-local address, which the guest must not claim.
+    pub router: Option<Ipv6Addr>,
+}
+
+/// The nftables table (inet family) that translates in masquerade binding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nat {
+    /// Its name.
+    pub table: String,
+    /// The pod's interface.
+    pub interface: String,
+    /// The bridge.
+    pub bridge: String,
+    /// What of the pod's is the guest's; all if empty.
+    pub ports: Vec<Port>,
+    /// Addresses of IPv4, if the pod has any.
+    pub ipv4: Option<Translation<Ipv4Addr>>,
+    /// Addresses of IPv6, if the pod has any.
+    pub ipv6: Option<Translation<Ipv6Addr>>,
+}
+
+/// Who is who in one address family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Translation<A> {
+    /// The pod's addresses.
+    pub pod: Vec<A>,
+    /// The bridge's, the guest's router.
+    pub bridge: A,
+    /// The guest's.
+    pub guest: A,
 }
 
 /// What the guest is given, and where: all that the DHCP server and the domain need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestNetwork {
+    /// How it is connected.
+    pub binding: Binding,
     /// The pod's interface.
     pub interface: String,
     /// The bridge.
@@ -188,11 +325,13 @@ pub struct GuestNetwork {
     pub mac: Mac,
     /// The guest's MTU in bytes: the link's, or the default route's where that is smaller.
     pub mtu: u32,
-    /// The MAC from which the DHCP server speaks.
+    /// The MAC from which our servers speak: the bridge's.
     pub server_mac: Mac,
-    /// The lease.
-    pub lease: Lease,
-    /// Neighbours that answer no ARP themselves and that we answer for.
+    /// What DHCP leases; none where the pod has no IPv4 address.
+    pub lease: Option<Lease>,
+    /// What router advertisements and DHCPv6 tell; none where the pod has no IPv6 address.
+    pub ipv6: Option<Ipv6Network>,
+    /// Neighbours that answer neither ARP nor solicitations, and that we answer for.
     pub neighbours: Vec<Neighbour>,
     /// What had to be left out, a line each.
     pub warnings: Vec<String>,
