@@ -6,15 +6,15 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use netbind::dhcp::Event;
 use ipnet::{Ipv4Net, Ipv6Net};
+use netbind::dhcp::Event;
 use netbind::{
-    Binding, DhcpOptions, GuestNetwork, Mac, Masquerade, PodNetwork, Port, Protocol, SetupOptions,
-    State, Step, TapOptions, TeardownOptions,
+    Binding, DhcpOptions, Expect, GuestNetwork, Mac, Masquerade, PodNetwork, Port, Protocol,
+    SetupOptions, State, Step, TapOptions, TeardownOptions,
 };
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
@@ -40,6 +40,8 @@ enum Command {
         /// The pod's interface.
         #[arg(long, default_value = "eth0")]
         interface: String,
+        #[command(flatten)]
+        expected: Expected,
     },
     /// Show what setup would do, changing nothing.
     Plan(Setup),
@@ -60,10 +62,31 @@ enum Command {
 }
 
 #[derive(Args)]
+struct Expected {
+    /// Seconds to wait until the interface is up and its addresses are free of doubt; 0 looks once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    timeout: u32,
+    /// An address to wait for as well, such as one of SLAAC; can be given again.
+    #[arg(long = "expect", value_name = "ADDRESS")]
+    addresses: Vec<IpAddr>,
+}
+
+impl From<Expected> for Expect {
+    fn from(args: Expected) -> Self {
+        Self {
+            timeout: Duration::from_secs(args.timeout.into()),
+            addresses: args.addresses,
+        }
+    }
+}
+
+#[derive(Args)]
 struct Setup {
     /// The pod's interface.
     #[arg(long, default_value = "eth0")]
     interface: String,
+    #[command(flatten)]
+    expected: Expected,
     /// How to connect the guest.
     #[arg(long, value_enum, default_value_t = BindingKind::Bridge)]
     binding: BindingKind,
@@ -163,6 +186,7 @@ impl From<Setup> for SetupOptions {
         };
         Self {
             interface: args.interface,
+            expect: args.expected.into(),
             binding,
             state_file: args.state,
             tap: TapOptions {
@@ -207,8 +231,11 @@ fn run(cli: Cli) -> Result<()> {
         })?;
     }
     match cli.command {
-        Command::Discover { interface } => {
-            let network = netbind::discover(&interface)?;
+        Command::Discover {
+            interface,
+            expected,
+        } => {
+            let network = netbind::discover(&interface, &expected.into())?;
             if cli.json {
                 print_json(&network)
             } else {

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use crate::apply::{ApplyError, apply, revert};
 use crate::conflict;
-use crate::discover::{DiscoverError, discover};
+use crate::discover::{DiscoverError, Expect, discover};
 use crate::dns;
 use crate::netlink::Netlink;
 use crate::network::PodNetwork;
@@ -19,6 +19,8 @@ use crate::state::{State, StateError};
 pub struct SetupOptions {
     /// The pod's interface, usually `eth0`.
     pub interface: String,
+    /// What has to be there first, and how long to wait for it.
+    pub expect: Expect,
     /// How to connect the guest.
     pub binding: Binding,
     /// Where to keep what was found, on storage that lives as long as the namespace.
@@ -156,7 +158,10 @@ fn decide(options: &SetupOptions) -> Result<Decision, SetupError> {
     let fresh = known.is_none();
     let (network, macs) = match known {
         Some(known) => known,
-        None => (discover(&options.interface)?, random_macs()?),
+        None => (
+            discover(&options.interface, &options.expect)?,
+            random_macs()?,
+        ),
     };
     let plan = plan(
         &network,

@@ -29,14 +29,19 @@ pub(super) fn ways(network: &PodNetwork, ours: Mac, warnings: &mut Vec<String>) 
     let default = hops
         .iter()
         .find(|hop| hop.destination.prefix_len() == 0 && hop.gateway.is_some());
-    let gateway = default.map_or_else(|| hops.iter().find_map(|hop| hop.gateway), |hop| hop.gateway);
+    let gateway = default.map_or_else(
+        || hops.iter().find_map(|hop| hop.gateway),
+        |hop| hop.gateway,
+    );
     let router = router(network, gateway, default.is_some(), ours);
 
     let mut on_link: Vec<Ipv6Net> = Vec::new();
     let mut routes: Vec<Ipv6Net> = Vec::new();
     for hop in hops.iter().filter(|hop| hop.gateway.is_none()) {
         // To itself the guest needs no way.
-        let own = addresses.iter().any(|a| Ipv6Net::from(*a) == hop.destination);
+        let own = addresses
+            .iter()
+            .any(|a| Ipv6Net::from(*a) == hop.destination);
         if !own && !on_link.contains(&hop.destination) {
             on_link.push(hop.destination);
         }

@@ -94,9 +94,11 @@ fn steps(
     if let Some(ipv6) = &ipv6 {
         let prefix = masquerade.ipv6.prefix_len();
         let link_local = guest.server_mac.link_local();
-        steps.extend([(ipv6.bridge, prefix), (link_local, 64)].into_iter().filter_map(
-            |(own, prefix)| Some(address(Ipv6Net::new(own, prefix).ok()?.into())),
-        ));
+        steps.extend(
+            [(ipv6.bridge, prefix), (link_local, 64)]
+                .into_iter()
+                .filter_map(|(own, prefix)| Some(address(Ipv6Net::new(own, prefix).ok()?.into()))),
+        );
     }
     let forward = Step::Forward {
         interface: guest.interface.clone(),

@@ -32,7 +32,9 @@ pub enum PlanError {
     )]
     NoAddress(String),
     /// A guest's network without room for its router and itself.
-    #[error("{field}: {net} has no room for a router and the guest; use a prefix of at most {most}")]
+    #[error(
+        "{field}: {net} has no room for a router and the guest; use a prefix of at most {most}"
+    )]
     SmallNetwork {
         /// The manifest's field.
         field: &'static str,
