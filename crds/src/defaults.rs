@@ -63,11 +63,17 @@ fn interfaces(spec: &mut VirtualMachineInstanceSpec) {
         });
         spec.networks.push(Network {
             name: "default".to_owned(),
-            pod: Some(PodNetwork {}),
+            pod: Some(PodNetwork::default()),
+            ..Network::default()
         });
     }
     for interface in &mut devices.interfaces {
-        interface.bridge.get_or_insert_default();
+        if interface.masquerade.is_none() {
+            interface.bridge.get_or_insert_default();
+        }
+        for port in &mut interface.ports {
+            port.protocol.get_or_insert(PortProtocol::Tcp);
+        }
         interface.model.get_or_insert(InterfaceModel::Virtio);
     }
 }

@@ -49,6 +49,11 @@ impl Field {
         Self(format!("{}[{index}]", self.0))
     }
 
+    /// The entry `key` of this map.
+    pub(crate) fn key(&self, key: &str) -> Self {
+        Self(format!("{}[{key:?}]", self.0))
+    }
+
     /// This field is wrong.
     pub(crate) fn error(&self, detail: impl Into<String>) -> FieldError {
         FieldError {

@@ -16,6 +16,7 @@
 //! The crate chooses no Kubernetes version: the binary that links it enables one `v1_xx`
 //! feature (or `latest`) of `k8s-openapi`.
 
+mod annotation;
 mod clock;
 mod cpu;
 mod defaults;
@@ -38,6 +39,7 @@ mod vm;
 mod vmi;
 mod volume;
 
+pub use annotation::{ANTI_SPOOFING, anti_spoofing};
 pub use clock::*;
 pub use cpu::*;
 pub use defaults::default;

@@ -12,9 +12,10 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::annotation::{self, ANTI_SPOOFING};
 use crate::field::Field;
 use crate::unsupported::why_unknown;
-use crate::validate::{validate_vm, validate_vmi};
+use crate::validate::{validate, validate_vm, validate_vmi};
 use crate::{FieldError, FieldErrors, VirtualMachine, VirtualMachineInstance, default};
 
 /// A VirtualMachine or a VirtualMachineInstance, as its author wrote it.
@@ -116,12 +117,17 @@ impl Manifest {
 
     /// The instance that the manifest describes: itself, or the one that the VirtualMachine's
     /// template makes, with the machine's name and namespace and the template's labels and
-    /// annotations.
+    /// annotations. Of the machine's own annotations it has those that Ferrovirt reads.
     pub fn into_vmi(self) -> VirtualMachineInstance {
         match self {
             Self::Vmi(vmi) => *vmi,
             Self::Vm(vm) => {
-                let template = vm.spec.template;
+                let mut template = vm.spec.template;
+                let own = vm.metadata.annotations.unwrap_or_default();
+                if let Some((key, value)) = own.into_iter().find(|(key, _)| key == ANTI_SPOOFING) {
+                    let annotations = template.metadata.annotations.get_or_insert_default();
+                    annotations.entry(key).or_insert(value);
+                }
                 VirtualMachineInstance {
                     metadata: ObjectMeta {
                         name: vm.metadata.name,
@@ -143,9 +149,16 @@ impl Manifest {
         let mut vmi = self.clone().into_vmi();
         default(&mut vmi);
         match self {
-            Self::Vmi(_) => validate_vmi(&vmi, &Field::root("spec")),
+            Self::Vmi(_) => validate(&vmi),
             Self::Vm(vm) => {
                 let mut errors = validate_vm(&vm.spec);
+                let template = &vm.spec.template.metadata.annotations;
+                for (annotations, at) in [
+                    (&vm.metadata.annotations, "metadata"),
+                    (template, "spec.template.metadata"),
+                ] {
+                    annotation::check(annotations.as_ref(), &Field::root(at), &mut errors);
+                }
                 errors.extend(validate_vmi(&vmi, &Field::root("spec.template.spec")));
                 errors
             }

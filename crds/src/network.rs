@@ -21,13 +21,16 @@ pub struct Interface {
     pub dhcp_options: Option<DHCPOptions>,
     /// The guest's MAC address. Defaults to the pod's.
     pub mac_address: Option<String>,
+    /// Give the guest an address of its own behind the pod's, with NAT between the two.
+    pub masquerade: Option<InterfaceMasquerade>,
     /// The device's model. Defaults to virtio.
     pub model: Option<InterfaceModel>,
     /// Its name, that of a network.
     pub name: String,
     /// Its place on the PCI bus, such as `0000:00:08.0`.
     pub pci_address: Option<String>,
-    /// Ports that the guest serves. With bridge binding every port is reachable.
+    /// Ports that the guest serves. With masquerade only these are reachable, or every one where
+    /// none is named; with bridge every port is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<Port>,
 }
@@ -35,6 +38,10 @@ pub struct Interface {
 /// Give the guest the pod's own IP and MAC addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceBridge {}
+
+/// Give the guest an address of its own behind the pod's, with NAT between the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InterfaceMasquerade {}
 
 /// An interface's model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -106,16 +113,47 @@ pub enum PortProtocol {
     Udp,
 }
 
-/// What an interface is connected to.
+/// What an interface is connected to: one of `pod` and `multus`.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Network {
+    /// A network of the cluster's that multus attaches the pod to.
+    pub multus: Option<MultusNetwork>,
     /// Its name, that of an interface.
     pub name: String,
     /// The pod's own network.
     pub pod: Option<PodNetwork>,
 }
 
-/// The pod's own network.
+/// A network of the cluster's that multus attaches the pod to.
+#[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PodNetwork {}
+#[serde(rename_all = "camelCase")]
+pub struct MultusNetwork {
+    /// Make it the pod's own network, in the place of the cluster's default. Defaults to false.
+    pub default: Option<bool>,
+    /// The NetworkAttachmentDefinition: `name`, or `namespace/name` where it is not in the
+    /// instance's namespace.
+    pub network_name: String,
+}
+
+/// The pod's own network.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PodNetwork {
+    /// The network between pod and guest with masquerade. Defaults to `fd10:0:2::/120`.
+    #[serde(rename = "vmIPv6NetworkCIDR")]
+    pub vm_ipv6_network_cidr: Option<String>,
+    /// The network between pod and guest with masquerade. Defaults to `10.0.2.0/24`.
+    #[serde(rename = "vmNetworkCIDR")]
+    pub vm_network_cidr: Option<String>,
+}
+
+impl Network {
+    /// Whether it is what the pod's first interface, `eth0`, is on: the pod's own network, or the
+    /// one that multus puts in its place.
+    pub fn is_primary(&self) -> bool {
+        let multus = self.multus.as_ref();
+        self.pod.is_some() || multus.is_some_and(|multus| multus.default == Some(true))
+    }
+}

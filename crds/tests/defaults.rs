@@ -76,6 +76,16 @@ fn places() {
             "/domain/devices/interfaces",
             json!([{"name": "a", "bridge": {}, "model": "e1000"}]),
         ),
+        (
+            "{domain: {devices: {interfaces: [{name: a, masquerade: {}, ports: [{port: 80}, {port: 53, protocol: UDP}]}]}}, networks: [{name: a, pod: {}}]}",
+            "/domain/devices/interfaces",
+            json!([{
+                "name": "a",
+                "masquerade": {},
+                "model": "virtio",
+                "ports": [{"port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}],
+            }]),
+        ),
         // What is requested is what the guest sees.
         (
             "domain: {devices: {}, resources: {requests: {memory: 1Gi}, limits: {memory: 2Gi}}}",

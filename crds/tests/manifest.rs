@@ -111,7 +111,7 @@ fn unknown_fields_are_refused_by_path() {
 affinity: {nodeAffinty: {}}
 tolerations: [{key: a, keys: b}]
 volumes: [{name: a, dataVolume: {name: a}}]
-networks: [{name: default, pod: {vmNetworkCIDR: 10.0.0.0/24}}]",
+networks: [{name: default, pod: {vmNetworkCDIR: 10.0.0.0/24}}]",
     );
     let no = "no such field in kubevirt.io/v1; check its spelling and its place";
     assert_eq!(
@@ -122,7 +122,7 @@ networks: [{name: default, pod: {vmNetworkCIDR: 10.0.0.0/24}}]",
             &format!("spec.domain.devices.disks[1].disk.bsu: {no}"),
             "spec.domain.devices.gpus: not supported yet; remove it",
             &format!("spec.domain.devices.interfaces[0].bridge.fast: {no}"),
-            "spec.networks[0].pod.vmNetworkCIDR: not supported yet; with bridge the guest has the pod's address",
+            &format!("spec.networks[0].pod.vmNetworkCDIR: {no}"),
             &format!("spec.tolerations[0].keys: {no}"),
             "spec.volumes[0].dataVolume: not supported yet; use containerDisk or hostDisk",
         ]
@@ -243,6 +243,38 @@ spec:
     assert_eq!(vmi.metadata.annotations.unwrap()["note"], "a");
     assert_eq!(vmi.metadata.uid, None);
     assert_eq!(vmi.spec.hostname.as_deref(), Some("host"));
+}
+
+#[test]
+fn anti_spoofing_is_asked_of_the_machine_or_of_its_template() {
+    let machine = |own: &str, template: &str| {
+        let text = format!(
+            "
+apiVersion: kubevirt.io/v1
+kind: VirtualMachine
+metadata: {{name: vm, annotations: {{note: a{own}}}}}
+spec:
+  runStrategy: Halted
+  template:
+    metadata: {{annotations: {{note: b{template}}}}}
+    spec: {{domain: {{devices: {{}}}}}}
+"
+        );
+        let vmi = manifest::parse(&text).unwrap().into_vmi();
+        assert_eq!(vmi.metadata.annotations.as_ref().unwrap()["note"], "b");
+        crds::anti_spoofing(&vmi)
+    };
+    let off = ", network.ferrovirt.io/anti-spoofing: disabled";
+    let on = ", network.ferrovirt.io/anti-spoofing: enabled";
+    for (own, template, expected) in [
+        ("", "", true),
+        (off, "", false),
+        ("", off, false),
+        (off, on, true),
+        (on, off, false),
+    ] {
+        assert_eq!(machine(own, template), expected, "{own:?} {template:?}");
+    }
 }
 
 /// Hostile documents: deep ones, and ones that grow when they are read.

@@ -1,10 +1,10 @@
-//! Rules about interfaces and networks.
+//! Rules about interfaces.
 
 use std::net::Ipv4Addr;
 
 use super::text::{self, Unique};
 use crate::field::Field;
-use crate::{DHCPOptions, FieldError, Interface, Port, VirtualMachineInstanceSpec};
+use crate::{DHCPOptions, FieldError, Interface, Network, Port, VirtualMachineInstanceSpec};
 
 /// The options of DHCP that are for private use here (RFC 3942, section 4, and KubeVirt's API).
 const PRIVATE_OPTIONS: std::ops::RangeInclusive<i32> = 224..=254;
@@ -19,14 +19,13 @@ pub(super) fn check(spec: &VirtualMachineInstanceSpec, at: &Field, errors: &mut 
         let at = interfaces_at.index(index);
         names.add(format!("{:?}", interface.name), at.at("name"), errors);
         let name = &interface.name;
-        if !spec.networks.iter().any(|network| network.name == *name) {
+        let network = spec.networks.iter().find(|network| network.name == *name);
+        if network.is_none() {
             errors.push(at.at("name").error(format!(
                 "no network is named {name:?}; add it to networks, or remove the interface"
             )));
         }
-        if interface.bridge.is_none() {
-            errors.push(at.error("has no binding; add bridge: {}"));
-        }
+        binding(interface, network, &at, errors);
         if let Some(mac) = &interface.mac_address {
             mac_address(mac, &at.at("macAddress"), errors);
             macs.add(
@@ -47,28 +46,26 @@ pub(super) fn check(spec: &VirtualMachineInstanceSpec, at: &Field, errors: &mut 
             dhcp(options, &at.at("dhcpOptions"), errors);
         }
     }
-    networks(spec, &at.at("networks"), errors);
 }
 
-fn networks(spec: &VirtualMachineInstanceSpec, at: &Field, errors: &mut Vec<FieldError>) {
-    let mut names = Unique::new("give each network a name of its own");
-    let mut pods = Unique::new("a pod has one network; remove this one and its interface");
-    for (index, network) in spec.networks.iter().enumerate() {
-        let at = at.index(index);
-        let name = &network.name;
-        text::dns_label(name, &at.at("name"), errors);
-        names.add(format!("{name:?}"), at.at("name"), errors);
-        match network.pod {
-            Some(_) => pods.add("the pod's network", at.at("pod"), errors),
-            None => errors.push(at.error("says nothing but its name; add pod: {}")),
+/// One binding, and one that the network can have.
+fn binding(
+    interface: &Interface,
+    network: Option<&Network>,
+    at: &Field,
+    errors: &mut Vec<FieldError>,
+) {
+    match (&interface.bridge, &interface.masquerade) {
+        (None, None) => errors.push(at.error("has no binding; add bridge: {} or masquerade: {}")),
+        (Some(_), Some(_)) => {
+            errors.push(at.error("has two bindings; leave one of bridge and masquerade"));
         }
-        let interfaces = &spec.domain.devices.interfaces;
-        if !interfaces.iter().any(|interface| interface.name == *name) {
-            errors.push(at.at("name").error(format!(
-                "no interface is named {name:?}; add it to domain.devices.interfaces, or remove \
-                 the network"
-            )));
+        (None, Some(_)) if network.is_some_and(|network| network.pod.is_none()) => {
+            errors.push(at.at("masquerade").error(
+                "is for the pod's own network, and this one is another; use bridge: {} instead",
+            ));
         }
+        _ => {}
     }
 }
 

@@ -8,9 +8,11 @@ mod disks;
 mod domain;
 mod firmware;
 mod interfaces;
+mod networks;
 mod text;
 mod volumes;
 
+use crate::annotation;
 use crate::field::Field;
 use crate::{
     DnsPolicy, FieldError, VirtualMachineInstance, VirtualMachineInstanceSpec, VirtualMachineSpec,
@@ -21,10 +23,13 @@ use crate::{
 ///
 /// What passes is supported in full: nothing of it is dropped later.
 pub fn validate(vmi: &VirtualMachineInstance) -> Vec<FieldError> {
-    validate_vmi(vmi, &Field::root("spec"))
+    let mut errors = validate_vmi(vmi, &Field::root("spec"));
+    let annotations = vmi.metadata.annotations.as_ref();
+    annotation::check(annotations, &Field::root("metadata"), &mut errors);
+    errors
 }
 
-/// As [`validate`], with the spec at `at`.
+/// As [`validate`], with the spec at `at`, and without the annotations.
 pub(crate) fn validate_vmi(vmi: &VirtualMachineInstance, at: &Field) -> Vec<FieldError> {
     let mut errors = Vec::new();
     metadata(vmi, &mut errors);
@@ -35,6 +40,7 @@ pub(crate) fn validate_vmi(vmi: &VirtualMachineInstance, at: &Field) -> Vec<Fiel
     domain::check(&spec.domain, &at.at("domain"), &mut errors);
     disks::check(spec, at, &mut errors);
     interfaces::check(spec, at, &mut errors);
+    networks::check(spec, &at.at("networks"), &mut errors);
     devices::check(&spec.domain.devices, &at.at("domain.devices"), &mut errors);
     errors
 }

@@ -1,7 +1,6 @@
-//! Rules about devices, volumes and networks.
+//! Rules about devices and volumes.
 
 use crate::check;
-use crate::{instance, told};
 
 #[test]
 fn disks() {
@@ -169,79 +168,6 @@ fn volumes() {
             "spec.volumes[0].cloudInitNoCloud.userData: has 2049 bytes, and 2048 are the most; put it into a secret and name that by secretRef",
         ),
     ]);
-}
-
-#[test]
-fn interfaces_and_networks() {
-    check(&[
-        (
-            "domain: {devices: {interfaces: [{name: default}, {name: default}]}}",
-            r#"spec.domain.devices.interfaces[1].name: "default" is used already by spec.domain.devices.interfaces[0].name; give each interface a name of its own"#,
-        ),
-        (
-            "networks: [{name: default}]",
-            "spec.networks[0]: says nothing but its name; add pod: {}",
-        ),
-        (
-            "networks: [{name: default, multus: {networkName: a}}]",
-            "spec.networks[0].multus: not supported yet; use pod: {}",
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, masquerade: {}}]}}",
-            "spec.domain.devices.interfaces[0].masquerade: not supported yet; use bridge",
-        ),
-        (
-            "{domain: {devices: {interfaces: [{name: a}, {name: b}]}}, networks: [{name: a, pod: {}}, {name: b, pod: {}}]}",
-            "spec.networks[1].pod: the pod's network is used already by spec.networks[0].pod; a pod has one network; remove this one and its interface",
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, model: e100}]}}",
-            "spec.domain.devices.interfaces[0].model: unknown variant `e100`; write one of `e1000`, `e1000e`, `igb`, `ne2k_pci`, `pcnet`, `rtl8139`, `virtio`",
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, macAddress: 02:00:00:00:00}]}}",
-            r#"spec.domain.devices.interfaces[0].macAddress: "02:00:00:00:00" is no MAC address; write one such as 02:00:00:12:34:56"#,
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, macAddress: 03:00:00:00:00:01}]}}",
-            r#"spec.domain.devices.interfaces[0].macAddress: "03:00:00:00:00:01" is the address of a group; make the second digit even"#,
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, acpiIndex: 16384}]}}",
-            "spec.domain.devices.interfaces[0].acpiIndex: 16384 is out of range; use 1 to 16383",
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, pciAddress: '0000:81:ff.0'}]}}",
-            r#"spec.domain.devices.interfaces[0].pciAddress: "0000:81:ff.0" is no PCI address; write domain:bus:slot.function, such as 0000:00:08.0"#,
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, ports: [{port: 70000}]}]}}",
-            "spec.domain.devices.interfaces[0].ports[0].port: 70000 is no port; use 1 to 65535",
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, ports: [{port: 1, name: UP}]}]}}",
-            r#"spec.domain.devices.interfaces[0].ports[0].name: "UP" is no name of a port; use up to 15 of a-z 0-9 and -, at least one of them a letter"#,
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, dhcpOptions: {ntpServers: ['::1']}}]}}",
-            r#"spec.domain.devices.interfaces[0].dhcpOptions.ntpServers[0]: "::1" is no IPv4 address; option 42 holds nothing else"#,
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, dhcpOptions: {privateOptions: [{option: 223, value: a}]}}]}}",
-            "spec.domain.devices.interfaces[0].dhcpOptions.privateOptions[0].option: 223 is not for private use; use 224 to 254",
-        ),
-        (
-            "domain: {devices: {interfaces: [{name: default, dhcpOptions: {privateOptions: [{option: 230, value: ''}]}}]}}",
-            "spec.domain.devices.interfaces[0].dhcpOptions.privateOptions[0].value: has 0 bytes; an option of DHCP holds 1 to 255",
-        ),
-    ]);
-    assert_eq!(
-        told(instance("domain: {devices: {interfaces: [{name: a}]}}")),
-        [
-            r#"spec.domain.devices.interfaces[0].name: no network is named "a"; add it to networks, or remove the interface"#,
-            r#"spec.networks[0].name: no interface is named "default"; add it to domain.devices.interfaces, or remove the network"#,
-        ]
-    );
 }
 
 #[test]

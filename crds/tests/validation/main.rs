@@ -3,6 +3,7 @@
 
 mod devices;
 mod machine;
+mod networks;
 
 use crds::manifest::{self, Manifest};
 use serde_json::{Value, json};
@@ -72,6 +73,9 @@ fn sound_specs_pass() {
         "domain: {firmware: {bootloader: {efi: {secureBoot: false}}}}",
         "domain: {features: {hyperv: {synictimer: {}, tlbflush: {}, evmcs: {}, spinlocks: {}}}}",
         "domain: {devices: {interfaces: [{name: default, macAddress: DE-AD-00-00-BE-AF, model: igb}]}}",
+        "domain: {devices: {interfaces: [{name: default, masquerade: {}, ports: [{port: 80}, {port: 80, protocol: UDP, name: http}]}]}}",
+        "{domain: {devices: {interfaces: [{name: a}, {name: b, bridge: {}}]}}, networks: [{name: a, pod: {}}, {name: b, multus: {networkName: space/b}}]}",
+        "{domain: {devices: {interfaces: [{name: a}, {name: b}]}}, networks: [{name: a, multus: {networkName: blue, default: true}}, {name: b, multus: {networkName: blue, default: false}}]}",
         "volumes: [{name: root, hostDisk: {path: /a, type: Disk}}, {name: more, emptyDisk: {capacity: 1}}]",
         r#"{volumes: [{name: root, cloudInitNoCloud: {userData: "\u001b\a\n"}}]}"#,
         "{terminationGracePeriodSeconds: 0, hostname: a, priorityClassName: high, dnsPolicy: Default}",
