@@ -6,15 +6,20 @@
 //! handful of requests, one after the other, and must stay single-threaded and small.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::mac::Mac;
 
@@ -43,15 +48,23 @@ impl Netlink {
         self.exchange(message, NLM_F_ACK | flags, |_| ())
     }
 
-    /// Asks for every object of a kind.
+    /// Asks for every object of a kind, as they all were at one moment.
     pub(crate) fn dump<T>(
         &mut self,
         message: RouteNetlinkMessage,
         mut pick: impl FnMut(RouteNetlinkMessage) -> Option<T>,
     ) -> io::Result<Vec<T>> {
-        let mut found = Vec::new();
-        self.exchange(message, NLM_F_DUMP, |reply| found.extend(pick(reply)))?;
-        Ok(found)
+        loop {
+            let mut found = Vec::new();
+            match self.exchange(message.clone(), NLM_F_DUMP, |reply| {
+                found.extend(pick(reply));
+            }) {
+                Ok(()) => return Ok(found),
+                // Something changed meanwhile, and objects may be missing, or there twice.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The link of that name; none if there is none.
@@ -112,6 +125,9 @@ impl Netlink {
                 if reply.header.sequence_number != self.sequence {
                     continue;
                 }
+                if reply.header.flags & NLM_F_DUMP_INTR != 0 {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
                 match reply.payload {
                     NetlinkPayload::Done(_) => return Ok(()),
                     NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
@@ -132,6 +148,68 @@ pub(crate) fn connect(protocol: isize) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// The kernel's news of links, addresses and routes.
+pub(crate) struct Changes {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+/// The multicast groups, as bits of a netlink address (rtnetlink(7)).
+const NEWS: [libc::c_int; 5] = [
+    libc::RTMGRP_LINK,
+    libc::RTMGRP_IPV4_IFADDR,
+    libc::RTMGRP_IPV4_ROUTE,
+    libc::RTMGRP_IPV6_IFADDR,
+    libc::RTMGRP_IPV6_ROUTE,
+];
+
+impl Changes {
+    /// Takes note of every change from now on, in the calling thread's network namespace.
+    pub(crate) fn subscribe() -> io::Result<Self> {
+        let groups = NEWS
+            .iter()
+            .fold(0, |all, group| all | group.cast_unsigned());
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, groups))?;
+        Ok(Self {
+            socket,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Waits until something has changed since the last call; whether it did before the deadline.
+    pub(crate) fn wait(&mut self, deadline: Instant) -> io::Result<bool> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            // Whole milliseconds, rounded up: never a busy wait for the rest of one.
+            let timeout = PollTimeout::try_from(left + Duration::from_millis(1));
+            let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)) {
+                Ok(0) | Err(nix::Error::EINTR) => {}
+                Ok(_) => return self.drain().map(|()| true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads what has queued up. What it says does not matter: the next look shows it.
+    fn drain(&mut self) -> io::Result<()> {
+        loop {
+            self.buffer.clear();
+            let received = self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT);
+            match received.map_err(|error| (error.raw_os_error(), error)) {
+                // More changes than the queue holds are changes as well.
+                Ok(_) | Err((Some(libc::ENOBUFS | libc::EINTR), _)) => {}
+                Err((Some(libc::EAGAIN), _)) => return Ok(()),
+                Err((_, error)) => return Err(error),
+            }
+        }
+    }
+}
+
 /// What we need to know of a link.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
@@ -143,6 +221,10 @@ pub(crate) struct Link {
     pub(crate) flags: LinkFlags,
     pub(crate) master: Option<u32>,
     pub(crate) info: Vec<LinkInfo>,
+    /// `net.ipv4.conf.LINK.forwarding`.
+    pub(crate) ipv4_forwarding: bool,
+    /// `net.ipv6.conf.LINK.accept_ra`; none on a link without IPv6.
+    pub(crate) accept_ra: Option<u8>,
 }
 
 impl From<LinkMessage> for Link {
@@ -158,6 +240,7 @@ impl From<LinkMessage> for Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) => link.master = Some(index),
                 LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+                LinkAttribute::AfSpecUnspec(families) => link.configure(&families),
                 LinkAttribute::LinkInfo(info) => {
                     link.kind = info.iter().find_map(|info| match info {
                         LinkInfo::Kind(kind) => Some(kind.to_string()),
@@ -169,6 +252,27 @@ impl From<LinkMessage> for Link {
             }
         }
         link
+    }
+}
+
+impl Link {
+    fn configure(&mut self, families: &[AfSpecUnspec]) {
+        for family in families {
+            match family {
+                AfSpecUnspec::Inet(settings) => {
+                    self.ipv4_forwarding = settings.iter().any(
+                        |setting| matches!(setting, AfSpecInet::DevConf(c) if c.forwarding != 0),
+                    );
+                }
+                AfSpecUnspec::Inet6(settings) => {
+                    self.accept_ra = settings.iter().find_map(|setting| match setting {
+                        AfSpecInet6::DevConf(c) => c.accept_ra.try_into().ok(),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use std::{fs, io};
 /// by OR.
 pub(crate) const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
+/// Whether the namespace forwards IPv6 packets.
+pub(crate) const IPV6_FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+
 /// Reads a switch; none where the kernel has no such setting.
 pub(crate) fn read(path: &str) -> Option<bool> {
     Some(fs::read_to_string(path).ok()?.trim() != "0")
@@ -17,4 +20,9 @@ pub(crate) fn read(path: &str) -> Option<bool> {
 /// Turns a switch on or off.
 pub(crate) fn write(path: &str, on: bool) -> io::Result<()> {
     fs::write(path, if on { "1" } else { "0" })
+}
+
+/// Whether a switch can be turned: in a container all of /proc/sys is read-only.
+pub(crate) fn is_writable(path: &str) -> bool {
+    fs::OpenOptions::new().write(true).open(path).is_ok()
 }

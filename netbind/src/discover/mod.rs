@@ -1,0 +1,161 @@
+//! Reads a pod's network from the kernel, and waits until it is ready. Changes nothing.
+//!
+//! ```text
+//! look -> ready ------------------------------------------> PodNetwork
+//!    \-> cannot be bound (ipvlan, no MAC, duplicate, ...) -> DiscoverError
+//!     \-> not ready: subscribe, then look after each change, until the deadline
+//! ```
+//!
+//! Nearly always the CNI plugin is done before the first look, which then costs no wait and no
+//! further socket. Interfaces that come late (a secondary network), and addresses that do (SLAAC,
+//! duplicate address detection), are waited for by the kernel's own notifications.
+
+mod check;
+mod error;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::neighbour::NeighbourMessage;
+use netlink_packet_route::route::RouteMessage;
+
+use crate::netlink::{Changes, Netlink};
+use crate::network::{Ipv6Settings, PodNetwork};
+use crate::sysctl;
+
+pub use error::DiscoverError;
+
+/// What has to be there before a pod's network is taken as it is.
+///
+/// An interface that exists, is up, and has no address under duplicate address detection is always
+/// asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    /// How long to wait; zero to look once.
+    pub timeout: Duration,
+    /// Addresses that the interface has to have, such as the pod's `status.podIPs`.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// How long a network that had to be waited for has to stay unchanged: a CNI plugin makes
+/// interface, addresses and routes one after the other, and tells nobody which was the last.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Reads all there is to know about the interface in the calling thread's network namespace, once
+/// it is as expected.
+///
+/// # Errors
+///
+/// [`DiscoverError`] when the interface cannot be handed to a guest, is not as expected in time, or
+/// the kernel does not answer.
+pub fn discover(interface: &str, expect: &Expect) -> Result<PodNetwork, DiscoverError> {
+    let deadline = Instant::now() + expect.timeout;
+    let mut netlink = Netlink::open().map_err(DiscoverError::netlink("anything"))?;
+    match look(&mut netlink, interface, expect) {
+        Err(error) if error.may_pass() && !expect.timeout.is_zero() => {}
+        done => return done,
+    }
+
+    let mut changes = Changes::subscribe().map_err(DiscoverError::netlink("changes"))?;
+    loop {
+        // After the subscription, and again after each change: none can be missed.
+        let found = look(&mut netlink, interface, expect);
+        let until = match &found {
+            Ok(_) => deadline.min(Instant::now() + SETTLED),
+            Err(error) if error.may_pass() => deadline,
+            Err(_) => return found,
+        };
+        let changed = changes
+            .wait(until)
+            .map_err(DiscoverError::netlink("changes"))?;
+        if !changed {
+            return found.map_err(|error| DiscoverError::NotReady {
+                timeout: expect.timeout,
+                source: Box::new(error),
+            });
+        }
+    }
+}
+
+/// Reads the network as it is now.
+fn look(
+    netlink: &mut Netlink,
+    interface: &str,
+    expect: &Expect,
+) -> Result<PodNetwork, DiscoverError> {
+    let link = netlink
+        .link(interface)
+        .map_err(DiscoverError::netlink("the interface"))?;
+    let Some(link) = link else {
+        let present = netlink
+            .link_names()
+            .map_err(DiscoverError::netlink("the list of interfaces"))?;
+        return Err(DiscoverError::NoInterface {
+            interface: interface.to_owned(),
+            present,
+        });
+    };
+    let mac = check::link(&link)?;
+
+    let addresses = netlink
+        .dump(
+            RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+            |reply| match reply {
+                RouteNetlinkMessage::NewAddress(m) if m.header.index == link.index => {
+                    read::address(&m)
+                }
+                _ => None,
+            },
+        )
+        .map_err(DiscoverError::netlink("addresses"))?;
+    check::addresses(&link.name, &addresses, &expect.addresses)?;
+
+    let routes = netlink
+        .dump(
+            RouteNetlinkMessage::GetRoute(RouteMessage::default()),
+            |reply| match reply {
+                RouteNetlinkMessage::NewRoute(m) => read::route(m, link.index),
+                _ => None,
+            },
+        )
+        .map_err(DiscoverError::netlink("routes"))?;
+    let neighbours = netlink
+        .dump(
+            RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()),
+            |reply| match reply {
+                RouteNetlinkMessage::NewNeighbour(m) if m.header.ifindex == link.index => {
+                    read::neighbour(m)
+                }
+                _ => None,
+            },
+        )
+        .map_err(DiscoverError::netlink("neighbours"))?;
+
+    Ok(PodNetwork {
+        mac,
+        mtu: link.mtu,
+        addresses: addresses.into_iter().map(|found| found.address).collect(),
+        routes,
+        neighbours,
+        bridge_netfilter: sysctl::read(sysctl::BRIDGE_NF_CALL_IPTABLES),
+        ipv4_forwarding: link.ipv4_forwarding,
+        ipv6_settings: link.accept_ra.and_then(ipv6_settings),
+        index: link.index,
+        kind: link.kind,
+        interface: link.name,
+    })
+}
+
+/// The namespace's settings of IPv6, beside the interface's `accept_ra`.
+fn ipv6_settings(accept_ra: u8) -> Option<Ipv6Settings> {
+    Some(Ipv6Settings {
+        forwarding: sysctl::read(sysctl::IPV6_FORWARDING)?,
+        accept_ra,
+        writable: sysctl::is_writable(sysctl::IPV6_FORWARDING),
+    })
+}
