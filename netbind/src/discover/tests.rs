@@ -21,8 +21,10 @@ fn link(mac: &[u8], flags: LinkFlags, info: Vec<LinkInfo>) -> Link {
     message.attributes = vec![
         LinkAttribute::IfName("eth0".to_owned()),
         LinkAttribute::Address(mac.to_vec()),
-        LinkAttribute::LinkInfo(info),
     ];
+    if !info.is_empty() {
+        message.attributes.push(LinkAttribute::LinkInfo(info));
+    }
     let mut bytes = vec![0; message.buffer_len()];
     message.emit(&mut bytes);
     LinkMessage::parse(&bytes).unwrap().into()
