@@ -11,9 +11,11 @@
 mod answer;
 mod lease;
 mod message;
+mod options;
+mod reply;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{DECLINE_PAUSE, Event, Reply, Responder, Verdict, decide};
-pub use lease::{ClasslessRoute, LEASE_SECONDS, Lease, SERVER_ID};
+pub use answer::{DECLINE_PAUSE, Reply, Responder, Verdict, decide};
+pub use lease::{ClasslessRoute, LEASE_SECONDS, LEASE_SECONDS_MIN, Lease, SERVER_ID};
 pub use message::{Kind, Message};
