@@ -72,8 +72,9 @@ debian_tree() {
     }
     cp -r "$here/debian/root/." "$root/"
 
-    systemctl --root="$root" --quiet enable systemd-networkd.service serial-getty@ttyS0.service
-    systemctl --root="$root" --quiet mask \
+    # The guest's own systemctl: the machine that builds it may have none.
+    SYSTEMD_OFFLINE=1 chroot "$root" systemctl --quiet enable systemd-networkd.service serial-getty@ttyS0.service
+    SYSTEMD_OFFLINE=1 chroot "$root" systemctl --quiet mask \
         getty@tty1.service user@.service e2scrub_reap.service fstrim.timer \
         systemd-networkd-wait-online.service systemd-pstore.service \
         systemd-hwdb-update.service ldconfig.service systemd-journal-catalog-update.service
