@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::{Ipv4Net, Ipv6Net};
-use netbind::dhcp::Event;
 use netbind::{
-    Binding, DhcpOptions, Expect, GuestNetwork, Mac, Masquerade, PodNetwork, Port, Protocol,
+    Binding, DhcpOptions, Event, Expect, GuestNetwork, Mac, Masquerade, PodNetwork, Port, Protocol,
     SetupOptions, State, Step, TapOptions, TeardownOptions,
 };
 use nix::sched::{CloneFlags, setns};
@@ -292,7 +291,7 @@ fn serve(state: &Path, json: bool) -> Result<()> {
         );
     };
     let guest = state_read.guest;
-    let socket = netbind::serve::open(&guest.tap).with_context(|| {
+    let sockets = netbind::serve::open(&guest).with_context(|| {
         format!(
             "cannot open a packet socket on {} (CAP_NET_RAW is needed)",
             guest.tap
@@ -300,7 +299,7 @@ fn serve(state: &Path, json: bool) -> Result<()> {
     })?;
     // Nothing ever writes to it: the process serves until it is ended.
     let (stop, _keep_open) = nix::unistd::pipe().context("cannot make a pipe")?;
-    netbind::serve::Server::new(socket, &guest)
+    netbind::serve::Server::new(sockets, &guest)
         .run(stop.as_fd(), |event| {
             // Whoever read our output is gone; the guest still needs its lease.
             let _ = print_event(&event, json);
@@ -429,10 +428,15 @@ fn describe(step: &Step) -> String {
         Step::SilenceIpv6 { link } => format!("keep IPv6 addresses off {link}"),
         Step::Filter(filter) => {
             let mut what = format!(
-                "make the nftables table bridge {}: no frames to the pod itself, none from {} back \
-                 in by {}",
-                filter.table, filter.guest, filter.interface
+                "make the nftables table bridge {}: no server or router behind {}",
+                filter.table, filter.tap
             );
+            if let Some(interface) = &filter.interface {
+                what.push_str(&format!(
+                    ", no frames to the pod itself, none from {} back in by {interface}",
+                    filter.guest
+                ));
+            }
             if filter.served {
                 what.push_str(", no DHCP and no router discovery across");
             }

@@ -294,7 +294,7 @@ pub enum TeardownError {
 /// [`TeardownError`]; the state file then remains, and teardown can be tried again.
 pub fn teardown(options: &TeardownOptions) -> Result<(), TeardownError> {
     if let Some(state) = State::read(&options.state_file)? {
-        revert(&state.guest, state.network.bridge_netfilter)?;
+        revert(&state.guest, &state.network)?;
     }
     Ok(State::remove(&options.state_file)?)
 }

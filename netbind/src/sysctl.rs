@@ -1,4 +1,4 @@
-//! The one kernel setting that has no netlink path.
+//! The kernel settings that have no netlink path.
 
 use std::{fs, io};
 
@@ -12,6 +12,17 @@ pub(crate) const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf
 /// Whether the namespace forwards IPv6 packets.
 pub(crate) const IPV6_FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
+/// What a link makes of router advertisements: 0 nothing, 1 takes them unless the namespace forwards,
+/// 2 takes them.
+pub(crate) fn accept_ra(link: &str) -> String {
+    format!("/proc/sys/net/ipv6/conf/{link}/accept_ra")
+}
+
+/// Whether a link has no IPv6 at all.
+pub(crate) fn disable_ipv6(link: &str) -> String {
+    format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6")
+}
+
 /// Reads a switch; none where the kernel has no such setting.
 pub(crate) fn read(path: &str) -> Option<bool> {
     Some(fs::read_to_string(path).ok()?.trim() != "0")
@@ -19,7 +30,17 @@ pub(crate) fn read(path: &str) -> Option<bool> {
 
 /// Turns a switch on or off.
 pub(crate) fn write(path: &str, on: bool) -> io::Result<()> {
-    fs::write(path, if on { "1" } else { "0" })
+    set(path, on.into())
+}
+
+/// Reads a number; none where the kernel has no such setting.
+pub(crate) fn get(path: &str) -> Option<u8> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Writes a number.
+pub(crate) fn set(path: &str, value: u8) -> io::Result<()> {
+    fs::write(path, value.to_string())
 }
 
 /// Whether a switch can be turned: in a container all of /proc/sys is read-only.

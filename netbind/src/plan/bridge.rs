@@ -70,7 +70,7 @@ pub(super) fn plan(
         // Before the first port: no frame ever crosses the bridge unfiltered.
         Step::Filter(Filter {
             table: bridge.clone(),
-            interface: interface.clone(),
+            interface: Some(interface.clone()),
             tap: tap.clone(),
             guest: guest.mac,
             served,

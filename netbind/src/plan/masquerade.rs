@@ -19,7 +19,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::guest::Told;
-use super::types::{GuestNetwork, Masquerade, Nat, Options, Plan, Step, Translation};
+use super::types::{
+    Allowed, Filter, GuestNetwork, Masquerade, Nat, Options, Plan, Step, Translation,
+};
 use super::{PlanError, ipv4, ipv6};
 use crate::ipv6::{Router, Speaker};
 use crate::network::PodNetwork;
@@ -100,6 +102,19 @@ fn steps(
                 .filter_map(|(own, prefix)| Some(address(Ipv6Net::new(own, prefix).ok()?.into()))),
         );
     }
+    // Behind a router nobody's address but the guest's own is of use: anti-spoofing is not a choice.
+    steps.push(Step::Filter(Filter {
+        table: bridge.clone(),
+        interface: None,
+        tap: guest.tap.clone(),
+        guest: guest.mac,
+        served: true,
+        allowed: Some(Allowed {
+            ipv4: ipv4.iter().map(|ipv4| ipv4.guest).collect(),
+            ipv6: ipv6.iter().map(|ipv6| ipv6.guest).collect(),
+            router: Some(guest.server_mac.link_local()),
+        }),
+    }));
     let forward = Step::Forward {
         interface: guest.interface.clone(),
         bridge: bridge.clone(),
@@ -149,7 +164,12 @@ fn ipv4(
         });
     };
     refuse_overlap(network, options, cidr.into(), "vmNetworkCIDR")?;
-    Ok(Some(Translation { pod, bridge, guest }))
+    Ok(Some(Translation {
+        pod,
+        bridge,
+        guest,
+        forwarded: network.ipv4_forwarding,
+    }))
 }
 
 fn ipv6(
@@ -185,7 +205,12 @@ fn ipv6(
         });
     };
     refuse_overlap(network, options, cidr.into(), "vmIPv6NetworkCIDR")?;
-    Ok(Some(Translation { pod, bridge, guest }))
+    Ok(Some(Translation {
+        pod,
+        bridge,
+        guest,
+        forwarded: network.ipv6_settings.is_some_and(|settings| settings.forwarding),
+    }))
 }
 
 /// Refuses a guest's network that hides a part of the pod's: the guest could never reach it.

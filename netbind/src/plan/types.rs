@@ -253,13 +253,14 @@ pub enum Step {
     },
 }
 
-/// The nftables table (bridge family) that guards a bridge binding.
+/// The nftables table (bridge family) that guards the binding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filter {
     /// Its name.
     pub table: String,
-    /// The pod's interface, one of the bridge's ports.
-    pub interface: String,
+    /// The pod's interface where it is one of the bridge's ports: in bridge binding. Then nothing
+    /// that enters the bridge is for the pod itself.
+    pub interface: Option<String>,
     /// The tap, the other port.
     pub tap: String,
     /// The guest's MAC.
@@ -308,6 +309,8 @@ pub struct Translation<A> {
     pub bridge: A,
     /// The guest's.
     pub guest: A,
+    /// Whether the pod's interface forwarded before: then what it forwards elsewhere is left alone.
+    pub forwarded: bool,
 }
 
 /// What the guest is given, and where: all that the DHCP server and the domain need.

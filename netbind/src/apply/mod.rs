@@ -1,8 +1,13 @@
 //! Makes a plan's changes in the kernel. Knows no policy.
 
-use std::io;
+mod forward;
 
+use std::io;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
     LinkAttribute, LinkInfo,
@@ -13,7 +18,8 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::netlink::{Link, Netlink, link_request, up, without_ipv6_address};
-use crate::plan::{GuestNetwork, Step};
+use crate::network::PodNetwork;
+use crate::plan::{Binding, GuestNetwork, Step};
 use crate::{nft, sysctl, tap};
 
 /// The kernel refused a change.
@@ -88,10 +94,31 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
             format!("keep IPv6 addresses off {link}"),
             vec![without_ipv6_address()],
         ),
-        Step::Filter(filter) => nft::install(filter).map_err(ApplyError::new(format!(
+        Step::Filter(filter) => nft::filter::install(filter).map_err(ApplyError::new(format!(
             "make the nftables table bridge {}",
             filter.table
         ))),
+        Step::Nat(nat) => nft::nat::install(nat).map_err(ApplyError::new(format!(
+            "make the nftables table inet {}",
+            nat.table
+        ))),
+        Step::Address { link, net } => {
+            address(netlink, link, *net).map_err(ApplyError::new(format!("give {link} {net}")))
+        }
+        Step::Forward {
+            interface,
+            bridge,
+            ipv4,
+            ipv6,
+        } => {
+            if *ipv4 {
+                forward::ipv4(netlink, interface, bridge)?;
+            }
+            if *ipv6 {
+                forward::ipv6(interface)?;
+            }
+            Ok(())
+        }
         Step::CreateTap(options) => {
             let error = || format!("make the tap {}", options.name);
             let present = netlink
@@ -158,6 +185,33 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
     }
 }
 
+/// Gives a link an address that is valid at once.
+fn address(netlink: &mut Netlink, link: &str, net: IpNet) -> io::Result<()> {
+    let index = find(netlink, link)?.index;
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = net.prefix_len();
+    message.attributes = vec![AddressAttribute::Local(net.addr())];
+    message.header.family = match net.addr() {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => {
+            // The namespace may start links without IPv6 although the pod's interface has it.
+            let disabled = sysctl::disable_ipv6(link);
+            if sysctl::read(&disabled) == Some(true) {
+                sysctl::write(&disabled, false)?;
+            }
+            // Nobody else on the link could have the address, and the guest is not there yet to
+            // be asked.
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            AddressFamily::Inet6
+        }
+    };
+    netlink.change(
+        RouteNetlinkMessage::NewAddress(message),
+        NLM_F_CREATE | NLM_F_REPLACE,
+    )
+}
+
 /// Changes a link that exists.
 fn set(
     netlink: &mut Netlink,
@@ -179,12 +233,13 @@ fn find(netlink: &mut Netlink, name: &str) -> io::Result<Link> {
 }
 
 /// Takes back every change of a plan, whichever of them were made. The pod's interface is then as
-/// it was found, for none of them touched its name, MAC, addresses or routes.
+/// it was found, for none of them touched its name, MAC, addresses or routes, and `found` holds the
+/// settings that they changed.
 ///
 /// # Errors
 ///
 /// [`ApplyError`] with the change that the kernel refused.
-pub fn revert(guest: &GuestNetwork, bridge_netfilter: Option<bool>) -> Result<(), ApplyError> {
+pub fn revert(guest: &GuestNetwork, found: &PodNetwork) -> Result<(), ApplyError> {
     let mut netlink = Netlink::open().map_err(ApplyError::new("open a netlink socket"))?;
     // The bridge first: without it no frame passes, so there is no moment without the filter.
     for (name, kind) in [(&guest.bridge, "bridge"), (&guest.tap, "tun")] {
@@ -200,11 +255,19 @@ pub fn revert(guest: &GuestNetwork, bridge_netfilter: Option<bool>) -> Result<()
             )
             .map_err(ApplyError::new(error()))?;
     }
-    nft::remove(&guest.bridge).map_err(ApplyError::new(format!(
-        "remove the nftables table bridge {}",
-        guest.bridge
-    )))?;
-    if bridge_netfilter == Some(true)
+    let error = |family| {
+        ApplyError::new(format!(
+            "remove the nftables table {family} {}",
+            guest.bridge
+        ))
+    };
+    nft::filter::remove(&guest.bridge).map_err(error("bridge"))?;
+    if let Binding::Masquerade(_) = guest.binding {
+        forward::revert(&mut netlink, guest, found)?;
+        // The last: what is forwarded is translated.
+        nft::nat::remove(&guest.bridge).map_err(error("inet"))?;
+    }
+    if found.bridge_netfilter == Some(true)
         && sysctl::read(sysctl::BRIDGE_NF_CALL_IPTABLES) == Some(false)
     {
         // It could be written when it was turned off.

@@ -1,0 +1,310 @@
+//! What may enter a guest's bridge, by which port.
+//!
+//! In bridge binding, with anti-spoofing, and for a guest with one address of each family:
+//!
+//! ```text
+//! table bridge k6t-eth0 {
+//!     set link_local { type ipv6_addr; size 8; flags dynamic,timeout; timeout 10m }
+//!     chain entering { type filter hook prerouting priority -300
+//!                      iifname "tap0" goto guest; iifname "eth0" goto network }
+//!     chain local    { type filter hook input priority 0; iifname "eth0" drop; iifname "tap0" drop }
+//!     chain network  { ether saddr MAC drop; meta l4proto tcp accept
+//!                      udp dport { 67, 68, 546, 547 } drop; icmpv6 type { 133, 134 } drop }
+//!     chain guest    { ether saddr != MAC drop
+//!                      ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
+//!                      ether type ip goto sent_ipv4; ether type ip6 goto sent_ipv6; ether type arp goto sent_arp
+//!                      drop }
+//!     chain sent_ipv4 { ip saddr IPV4 goto content; drop }
+//!     chain sent_ipv6 { ip6 saddr IPV6 goto named; ip6 saddr ROUTER drop
+//!                      ip6 saddr fe80::/10 update @link_local { ip6 saddr } goto named
+//!                      ip6 saddr :: goto unnamed; drop }
+//!     chain named    { icmpv6 type 136 goto claim; goto content }
+//!     chain unnamed  { icmpv6 type 135 goto claim; icmpv6 type { 131, 132, 143 } accept; drop }
+//!     chain claim    { @th,64,128 IPV6 accept; @th,64,128 ROUTER drop
+//!                      @th,64,128 & ffc0:: == fe80:: accept; drop }
+//!     chain sent_arp  { arp saddr ether != MAC drop; arp saddr ip IPV4 accept
+//!                      arp saddr ip 0.0.0.0 arp daddr ip IPV4 accept; drop }
+//!     chain content  { meta l4proto tcp accept
+//!                      udp dport { 67, 68, 546, 547 } drop; udp sport { 67, 547 } drop
+//!                      icmpv6 type { 133, 134, 137 } drop; frag frag-off 0 goto first }
+//!     chain first    { @th,0,8 >= 0 accept; drop }
+//! }
+//! ```
+//!
+//! A frame of the guest's data passes after seven comparisons, one to it after four. Everything
+//! happens where frames enter: below it our own sockets have seen them, above it the bridge has
+//! not learnt from them yet.
+//!
+//! * `entering` names both ports, for the hook sees every bridge of the namespace.
+//! * `link_local` bounds how many link-local addresses a guest has at a time: each costs its
+//!   neighbours an entry in a table that all pods of a node share.
+//! * A message from `::` is about an address that its sender is yet to have (RFC 4862 section
+//!   5.4), and MLD reports that go with it (RFC 3810 section 5.2.13). A probe of ARP is the same
+//!   (RFC 5227). Both may ask for the guest's own addresses only: asked for another's, its owner
+//!   would give it up.
+//! * `content` holds without anti-spoofing as well. `frag frag-off 0` are first fragments: one that
+//!   does not tell what is in it could be anything (RFC 7112). Frames with two tags are dropped for
+//!   the same reason: hosts take a tag of number 0 for none.
+//!
+//! With anti-spoofing off `guest` holds the rule of group addresses, the one of tags, and `goto
+//! content`; where the pod has no address to check against, MAC and EtherType are checked. In
+//! masquerade binding the tap is the only port.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use super::batch::{self, Batch, Family, Hook, Kind, Place, Recent};
+use super::expression::{Field, Match, Statement, exists, is, is_not, masked, noted, one_of};
+use super::{ICMPV6, TCP, UDP, enters, port, ports};
+use crate::plan::{Allowed, Filter};
+
+/// EtherTypes (IEEE).
+const IPV4: [u8; 2] = [0x08, 0x00];
+const ARP: [u8; 2] = [0x08, 0x06];
+const IPV6: [u8; 2] = [0x86, 0xdd];
+const TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
+
+/// Types of ICMPv6 messages (IANA).
+mod icmpv6 {
+    pub(super) const MLD_REPORT: u8 = 131;
+    pub(super) const MLD_DONE: u8 = 132;
+    pub(super) const ROUTER_SOLICITATION: u8 = 133;
+    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
+    pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    pub(super) const REDIRECT: u8 = 137;
+    pub(super) const MLD2_REPORT: u8 = 143;
+}
+
+/// Addresses that no bridge forwards (IEEE 802.1D section 7.12.6), such as those of the spanning tree:
+/// the last four bits are free.
+const GROUP: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0];
+const GROUP_MASK: [u8; 6] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xf0];
+
+/// fe80::/10.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+const LINK_LOCAL_MASK: Ipv6Addr = Ipv6Addr::new(0xffc0, 0, 0, 0, 0, 0, 0, 0);
+
+/// Link-local addresses in use.
+const STATIONS: Recent = Recent {
+    name: "link_local",
+    kind: Field::IPV6_FROM.kind,
+    length: Field::IPV6_FROM.length,
+    // A guest has one an interface; stacks that change theirs do so in hours.
+    size: 8,
+    timeout: Duration::from_mins(10),
+};
+
+/// Makes the table, in the place of one that a killed set-up may have left.
+pub(crate) fn install(filter: &Filter) -> io::Result<()> {
+    batch::install(Family::Bridge, &filter.table, |batch| fill(batch, filter))
+}
+
+/// Removes the table, if there is one.
+pub(crate) fn remove(table: &str) -> io::Result<()> {
+    batch::remove(Family::Bridge, table)
+}
+
+fn fill(batch: &mut Batch<'_>, filter: &Filter) {
+    use Statement::{Drop, Goto};
+    let hook = |place, priority| Hook {
+        kind: Kind::Filter,
+        place,
+        priority,
+    };
+    let checked = filter.allowed.as_ref().filter(|_| filter.served);
+    if checked.is_some() {
+        batch.recent(&STATIONS);
+    }
+    batch.base_chain("entering", &hook(Place::Prerouting, -300));
+    if let Some(interface) = &filter.interface {
+        batch.base_chain("local", &hook(Place::Input, 0));
+        batch.chains(&["network"]);
+        for link in [interface, &filter.tap] {
+            batch.rule("local", &[enters(link)], &Drop);
+        }
+    }
+    batch.chains(&["guest"]);
+    if checked.is_some() {
+        batch.chains(&[
+            "sent_ipv4",
+            "sent_ipv6",
+            "named",
+            "unnamed",
+            "claim",
+            "sent_arp",
+        ]);
+    }
+    batch.chains(&["content", "first"]);
+
+    batch.rule("entering", &[enters(&filter.tap)], &Goto("guest"));
+    if let Some(interface) = &filter.interface {
+        batch.rule("entering", &[enters(interface)], &Goto("network"));
+        network(batch, filter);
+    }
+    if filter.allowed.is_some() {
+        batch.rule("guest", &[is_not(Field::MAC_FROM, filter.guest.0)], &Drop);
+    }
+    let group = masked(Field::MAC_TO, GROUP_MASK, GROUP);
+    batch.rule("guest", &[group], &Drop);
+    match (&filter.allowed, checked) {
+        (Some(_), Some(allowed)) => {
+            for (kind, chain) in [(IPV4, "sent_ipv4"), (IPV6, "sent_ipv6"), (ARP, "sent_arp")] {
+                batch.rule("guest", &[is(Field::ETHER_TYPE, kind)], &Goto(chain));
+            }
+            batch.rule("guest", &[], &Drop);
+            ipv4(batch, &allowed.ipv4);
+            ipv6(batch, allowed);
+            arp(batch, filter, &allowed.ipv4);
+        }
+        (Some(_), None) => {
+            let kinds = one_of(Field::ETHER_TYPE, [IPV4, IPV6, ARP]);
+            batch.rule("guest", &[kinds], &Goto("content"));
+            batch.rule("guest", &[], &Drop);
+        }
+        (None, _) => {
+            batch.rule("guest", &[one_of(Field::PROTOCOL, TAGS)], &Drop);
+            batch.rule("guest", &[], &Goto("content"));
+        }
+    }
+    content(batch, filter.served);
+}
+
+/// What comes from the pod's network.
+fn network(batch: &mut Batch<'_>, filter: &Filter) {
+    use Statement::{Accept, Drop};
+    // A hairpin port on the node reflects the guest's own frames.
+    let reflected = is(Field::MAC_FROM, filter.guest.0);
+    batch.rule("network", &[reflected], &Drop);
+    if filter.served {
+        batch.rule("network", &[transport(TCP)], &Accept);
+        batch.rule("network", &[transport(UDP), to(port::DHCP)], &Drop);
+        let types = [icmpv6::ROUTER_SOLICITATION, icmpv6::ROUTER_ADVERTISEMENT];
+        batch.rule("network", &message(types), &Drop);
+    }
+}
+
+/// Whose IPv4 packets the guest sends.
+fn ipv4(batch: &mut Batch<'_>, own: &[Ipv4Addr]) {
+    if !own.is_empty() {
+        let own = one_of(Field::IPV4_FROM, own.iter().map(Ipv4Addr::octets));
+        let matches = [is(Field::PROTOCOL, IPV4), own];
+        batch.rule("sent_ipv4", &matches, &Statement::Goto("content"));
+    }
+    batch.rule("sent_ipv4", &[], &Statement::Drop);
+}
+
+/// Whose IPv6 packets the guest sends, and whom it claims to be.
+fn ipv6(batch: &mut Batch<'_>, allowed: &Allowed) {
+    use Statement::{Accept, Drop, Goto};
+    let from = |address: Ipv6Addr| {
+        let field = Field::IPV6_FROM;
+        [is(Field::PROTOCOL, IPV6), is(field, address.octets())]
+    };
+    let link_local = |field| masked(field, LINK_LOCAL_MASK.octets(), LINK_LOCAL.octets());
+    let own = |field| one_of(field, allowed.ipv6.iter().map(Ipv6Addr::octets));
+    let has_own = !allowed.ipv6.is_empty();
+
+    if has_own {
+        let matches = [is(Field::PROTOCOL, IPV6), own(Field::IPV6_FROM)];
+        batch.rule("sent_ipv6", &matches, &Goto("named"));
+    }
+    if let Some(router) = allowed.router {
+        batch.rule("sent_ipv6", &from(router), &Drop);
+    }
+    let matches = [
+        is(Field::PROTOCOL, IPV6),
+        link_local(Field::IPV6_FROM),
+        noted(Field::IPV6_FROM, STATIONS.name),
+    ];
+    batch.rule("sent_ipv6", &matches, &Goto("named"));
+    batch.rule("sent_ipv6", &from(Ipv6Addr::UNSPECIFIED), &Goto("unnamed"));
+    batch.rule("sent_ipv6", &[], &Drop);
+
+    let advertisement = message([icmpv6::NEIGHBOUR_ADVERTISEMENT]);
+    batch.rule("named", &advertisement, &Goto("claim"));
+    batch.rule("named", &[], &Goto("content"));
+
+    let solicitation = message([icmpv6::NEIGHBOUR_SOLICITATION]);
+    batch.rule("unnamed", &solicitation, &Goto("claim"));
+    let reports = [icmpv6::MLD_REPORT, icmpv6::MLD_DONE, icmpv6::MLD2_REPORT];
+    batch.rule("unnamed", &message(reports), &Accept);
+    batch.rule("unnamed", &[], &Drop);
+
+    if has_own {
+        batch.rule("claim", &[own(Field::ND_TARGET)], &Accept);
+    }
+    if let Some(router) = allowed.router {
+        let claimed = is(Field::ND_TARGET, router.octets());
+        batch.rule("claim", &[claimed], &Drop);
+    }
+    batch.rule("claim", &[link_local(Field::ND_TARGET)], &Accept);
+    batch.rule("claim", &[], &Drop);
+}
+
+/// Whom the guest claims to be in ARP.
+fn arp(batch: &mut Batch<'_>, filter: &Filter, own: &[Ipv4Addr]) {
+    use Statement::{Accept, Drop};
+    let about = |rest: Vec<Match>| {
+        let mut matches = vec![is(Field::ETHER_TYPE, ARP)];
+        matches.extend(rest);
+        matches
+    };
+    let other = is_not(Field::ARP_SENDER_MAC, filter.guest.0);
+    batch.rule("sent_arp", &about(vec![other]), &Drop);
+    if !own.is_empty() {
+        let own = |field| one_of(field, own.iter().map(Ipv4Addr::octets));
+        batch.rule("sent_arp", &about(vec![own(Field::ARP_SENDER)]), &Accept);
+        let nobody = is(Field::ARP_SENDER, Ipv4Addr::UNSPECIFIED.octets());
+        let probe = about(vec![nobody, own(Field::ARP_TARGET)]);
+        batch.rule("sent_arp", &probe, &Accept);
+    }
+    batch.rule("sent_arp", &[], &Drop);
+}
+
+/// What the guest never says, from whatever address: what only servers and routers do.
+fn content(batch: &mut Batch<'_>, served: bool) {
+    use Statement::{Accept, Drop, Goto};
+    batch.rule("content", &[transport(TCP)], &Accept);
+    let (to_client, message_types) = if served {
+        // We have heard the guest's own questions, and nobody else is to.
+        (
+            to(port::DHCP),
+            message([
+                icmpv6::ROUTER_SOLICITATION,
+                icmpv6::ROUTER_ADVERTISEMENT,
+                icmpv6::REDIRECT,
+            ]),
+        )
+    } else {
+        (
+            to([port::DHCP_CLIENT, port::DHCPV6_CLIENT]),
+            message([icmpv6::ROUTER_ADVERTISEMENT, icmpv6::REDIRECT]),
+        )
+    };
+    batch.rule("content", &[transport(UDP), to_client], &Drop);
+    let servers = ports([port::DHCP_SERVER, port::DHCPV6_SERVER]);
+    let from_server = one_of(Field::PORT_FROM, servers);
+    batch.rule("content", &[transport(UDP), from_server], &Drop);
+    batch.rule("content", &message_types, &Drop);
+    let first = masked(Field::FRAGMENT_OFFSET, [0xff, 0xf8], [0, 0]);
+    batch.rule("content", &[first], &Goto("first"));
+    batch.rule("first", &[exists(Field::FIRST_BYTE)], &Accept);
+    batch.rule("first", &[], &Drop);
+}
+
+fn transport(protocol: u8) -> Match {
+    is(Field::TRANSPORT, [protocol])
+}
+
+/// One of these destination ports.
+fn to(list: impl IntoIterator<Item = u16>) -> Match {
+    one_of(Field::PORT_TO, ports(list))
+}
+
+/// An ICMPv6 message of one of these types.
+fn message(types: impl IntoIterator<Item = u8>) -> [Match; 2] {
+    let types = types.into_iter().map(|one| [one]);
+    [transport(ICMPV6), one_of(Field::ICMPV6_TYPE, types)]
+}

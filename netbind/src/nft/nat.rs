@@ -1,0 +1,244 @@
+//! The translation between a guest's network and its pod's addresses: masquerade binding.
+//!
+//! Of IPv4; of IPv6 the same with its addresses:
+//!
+//! ```text
+//! table inet k6t-eth0 {
+//!     chain loopback { type filter hook prerouting priority -300
+//!                      iifname "k6t-eth0" ip daddr 127.0.0.0/8 drop }
+//!     chain inbound  { type nat hook prerouting priority -100
+//!                      udp dport { 67, 68, 546, 547 } accept; ip daddr POD dnat ip to GUEST }
+//!     chain local    { type nat hook output priority -100
+//!                      ip daddr { 127.0.0.1, POD } dnat ip to GUEST }
+//!     chain outbound { type nat hook postrouting priority 100
+//!                      oifname "eth0" ip saddr GUEST masquerade
+//!                      oifname "k6t-eth0" ip saddr GUEST masquerade
+//!                      oifname "k6t-eth0" ip saddr 127.0.0.0/8 masquerade }
+//!     chain crossing { type filter hook forward priority 0
+//!                      ct state established,related accept
+//!                      oifname "k6t-eth0" ct status dnat accept
+//!                      iifname "k6t-eth0" oifname "eth0" ip saddr GUEST ct state new accept
+//!                      iifname "k6t-eth0" drop; oifname "k6t-eth0" drop
+//!                      iifname "eth0" meta nfproto ipv4 drop }
+//! }
+//! ```
+//!
+//! With ports named, `inbound` and `local` hold one rule a transport protocol, with
+//! `tcp dport { ... }`, and everything else (ICMP as well) stays the pod's.
+//!
+//! * `loopback`: the bridge routes loopback addresses, for `local` needs that, and the guest would
+//!   be let in by it. It looks before any translation back.
+//! * `inbound` and `outbound` hold for what comes from the bridge too: a guest that calls the pod's
+//!   address reaches itself, and sees its router call, not itself.
+//! * `crossing`: what no connection is known for would leave untranslated. The last rule is there
+//!   only if the pod's interface did not forward before: this is to make no router of it.
+//!
+//! What the guest sends by DHCP, from other addresses than its own, or as a router, the bridge's
+//! [`filter`](super::filter) has dropped before. Other tables are left alone, and theirs decide
+//! beside this.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::batch::{self, Batch, Family, Hook, Kind, Place};
+use super::expression::{Field, Match, Statement, any, is, one_of};
+use super::{TCP, UDP, enters, leaves, port, ports};
+use crate::plan::{Nat, Protocol};
+
+/// States of a connection (`NF_CT_STATE_BIT`), and what was done to it (`IPS_*`).
+const ESTABLISHED: u32 = 1 << 1;
+const RELATED: u32 = 1 << 2;
+const NEW: u32 = 1 << 3;
+const DST_NAT: u32 = 1 << 5;
+
+/// 127.0.0.0/8.
+const LOOPBACK_8: [u8; 1] = [127];
+
+/// Makes the table, in the place of one that a killed set-up may have left.
+pub(crate) fn install(nat: &Nat) -> io::Result<()> {
+    batch::install(Family::Inet, &nat.table, |batch| fill(batch, nat))
+}
+
+/// Removes the table, if there is one.
+pub(crate) fn remove(table: &str) -> io::Result<()> {
+    batch::remove(Family::Inet, table)
+}
+
+/// One address family of a translation.
+struct Side {
+    version: Version,
+    pod: Vec<Vec<u8>>,
+    loopback: Vec<u8>,
+    guest: IpAddr,
+    forwarded: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Version {
+    Ipv4,
+    Ipv6,
+}
+
+impl Side {
+    fn of(nat: &Nat) -> impl Iterator<Item = Self> {
+        use std::net::{Ipv4Addr, Ipv6Addr};
+        let ipv4 = nat.ipv4.as_ref().map(|ipv4| Self {
+            version: Version::Ipv4,
+            pod: ipv4.pod.iter().map(|ip| ip.octets().into()).collect(),
+            loopback: Ipv4Addr::LOCALHOST.octets().into(),
+            guest: ipv4.guest.into(),
+            forwarded: ipv4.forwarded,
+        });
+        let ipv6 = nat.ipv6.as_ref().map(|ipv6| Self {
+            version: Version::Ipv6,
+            pod: ipv6.pod.iter().map(|ip| ip.octets().into()).collect(),
+            loopback: Ipv6Addr::LOCALHOST.octets().into(),
+            guest: ipv6.guest.into(),
+            forwarded: ipv6.forwarded,
+        });
+        ipv4.into_iter().chain(ipv6)
+    }
+
+    fn version(&self) -> Match {
+        // NFPROTO_IPV4 and NFPROTO_IPV6.
+        let value = match self.version {
+            Version::Ipv4 => 2,
+            Version::Ipv6 => 10,
+        };
+        is(Field::IP_VERSION, [value])
+    }
+
+    fn from(&self, address: impl Into<Vec<u8>>) -> Match {
+        let field = match self.version {
+            Version::Ipv4 => Field::IPV4_FROM,
+            Version::Ipv6 => Field::IPV6_FROM,
+        };
+        is(field, address)
+    }
+
+    fn from_guest(&self) -> Match {
+        match self.guest {
+            IpAddr::V4(guest) => self.from(guest.octets()),
+            IpAddr::V6(guest) => self.from(guest.octets()),
+        }
+    }
+
+    fn to(&self, addresses: impl IntoIterator<Item = Vec<u8>>) -> Match {
+        let field = match self.version {
+            Version::Ipv4 => Field::IPV4_TO,
+            Version::Ipv6 => Field::IPV6_TO,
+        };
+        one_of(field, addresses)
+    }
+}
+
+fn fill(batch: &mut Batch<'_>, nat: &Nat) {
+    use Statement::{Accept, Drop};
+    chains(batch);
+    if nat.ipv4.is_some() {
+        let loopback = [
+            enters(&nat.bridge),
+            is(Field::IP_VERSION, [2]),
+            is(Field::IPV4_TO_8, LOOPBACK_8),
+        ];
+        batch.rule("loopback", &loopback, &Drop);
+    }
+    if nat.ports.is_empty() {
+        let dhcp = one_of(Field::PORT_TO, ports(port::DHCP));
+        batch.rule("inbound", &[is(Field::TRANSPORT, [UDP]), dhcp], &Accept);
+    }
+    for side in Side::of(nat) {
+        translate(batch, nat, &side);
+    }
+
+    batch.rule(
+        "crossing",
+        &[any(Field::STATE, ESTABLISHED | RELATED)],
+        &Accept,
+    );
+    let inbound = [leaves(&nat.bridge), any(Field::STATUS, DST_NAT)];
+    batch.rule("crossing", &inbound, &Accept);
+    for side in Side::of(nat) {
+        let outbound = [
+            enters(&nat.bridge),
+            leaves(&nat.interface),
+            side.version(),
+            side.from_guest(),
+            any(Field::STATE, NEW),
+        ];
+        batch.rule("crossing", &outbound, &Accept);
+    }
+    batch.rule("crossing", &[enters(&nat.bridge)], &Drop);
+    batch.rule("crossing", &[leaves(&nat.bridge)], &Drop);
+    for side in Side::of(nat).filter(|side| !side.forwarded) {
+        let through = [enters(&nat.interface), side.version()];
+        batch.rule("crossing", &through, &Drop);
+    }
+}
+
+fn chains(batch: &mut Batch<'_>) {
+    let chains = [
+        ("loopback", Kind::Filter, Place::Prerouting, -300),
+        ("inbound", Kind::Nat, Place::Prerouting, -100),
+        ("local", Kind::Nat, Place::Output, -100),
+        ("outbound", Kind::Nat, Place::Postrouting, 100),
+        ("crossing", Kind::Filter, Place::Forward, 0),
+    ];
+    for (name, kind, place, priority) in chains {
+        let hook = Hook {
+            kind,
+            place,
+            priority,
+        };
+        batch.base_chain(name, &hook);
+    }
+}
+
+/// Where connections of one address family go, and come from.
+fn translate(batch: &mut Batch<'_>, nat: &Nat, side: &Side) {
+    let from_outside = side.pod.clone();
+    let mut from_inside = side.pod.clone();
+    from_inside.push(side.loopback.clone());
+    for (chain, addresses) in [("inbound", from_outside), ("local", from_inside)] {
+        for mut served in served(nat) {
+            let mut matches = vec![side.version(), side.to(addresses.clone())];
+            matches.append(&mut served);
+            batch.rule(chain, &matches, &Statement::Dnat(side.guest));
+        }
+    }
+    for link in [&nat.interface, &nat.bridge] {
+        let own = [leaves(link), side.version(), side.from_guest()];
+        batch.rule("outbound", &own, &Statement::Masquerade);
+    }
+    let loopback = match side.version {
+        Version::Ipv4 => is(Field::IPV4_FROM_8, LOOPBACK_8),
+        Version::Ipv6 => side.from(side.loopback.clone()),
+    };
+    let local = [leaves(&nat.bridge), side.version(), loopback];
+    batch.rule("outbound", &local, &Statement::Masquerade);
+}
+
+/// What of the pod's addresses is the guest's: everything, or the ports of each protocol.
+fn served(nat: &Nat) -> Vec<Vec<Match>> {
+    if nat.ports.is_empty() {
+        return vec![Vec::new()];
+    }
+    let of = |protocol: Protocol, number: u8| {
+        let listed = nat
+            .ports
+            .iter()
+            .filter(move |port| port.protocol == protocol);
+        let listed: Vec<_> = listed.map(|port| port.port).collect();
+        let matches = || {
+            vec![
+                is(Field::TRANSPORT, [number]),
+                one_of(Field::PORT_TO, ports(listed.iter().copied())),
+            ]
+        };
+        (!listed.is_empty()).then(matches)
+    };
+    [of(Protocol::Tcp, TCP), of(Protocol::Udp, UDP)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
