@@ -16,7 +16,7 @@ use crate::mac::Mac;
 /// Message types (RFC 8415 section 7.3).
 const ADVERTISE: u8 = 2;
 const REPLY: u8 = 7;
-/// "The client does not wait for other servers" (RFC 8415 section 21.8): there are none.
+/// With the highest the client does not wait for other servers (RFC 8415 section 18.2.1).
 const PREFERENCE: u8 = 255;
 /// IRT_MINIMUM, in seconds (RFC 8415 section 7.6).
 const MIN_REFRESH: u32 = 600;
@@ -89,7 +89,6 @@ impl Responder {
             }
             Verdict::Confirm(address) => (status(Status::Success), Some(self.acked(address))),
             Verdict::Deny(requested) => (status(Status::NotOnLink), Some(self.naked(requested))),
-            Verdict::UseMulticast => (status(Status::UseMulticast), None),
             Verdict::Release(ours) => (
                 status(Status::Success),
                 ours.map(|_| Event::Released { client }),
@@ -151,10 +150,6 @@ impl Responder {
                         Lease::Advertised => self.offered(address),
                         Lease::Rapid | Lease::Given => self.acked(address),
                     });
-                }
-                Assignment::NotOnLink(wrong) => {
-                    value.put(code::STATUS, &Status::NotOnLink.encode());
-                    event = Some(self.naked(wrong));
                 }
                 Assignment::NoAddresses => {
                     value.put(code::STATUS, &Status::NoAddrsAvail.encode());

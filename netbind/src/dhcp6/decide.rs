@@ -9,10 +9,9 @@ use super::message::{Association, AssociationKind, Kind, Message};
 pub enum Verdict {
     /// ADVERTISE what a REQUEST would get.
     Advertise,
-    /// REPLY with what each association gets. Whether that is to a SOLICIT, in place of an
-    /// ADVERTISE.
+    /// REPLY with what each association gets.
     Reply {
-        /// "Rapid commit" (RFC 8415 section 18.3.1).
+        /// To a SOLICIT, in place of an ADVERTISE.
         rapid: bool,
     },
     /// REPLY with the configuration only.
@@ -27,8 +26,6 @@ pub enum Verdict {
     /// REPLY Success: the client found addresses in use by another; one of ours, if it was among
     /// them.
     Decline(Option<Ipv6Addr>),
-    /// REPLY UseMulticast.
-    UseMulticast,
     /// Not for us, or not to be answered.
     Ignore,
 }
@@ -54,12 +51,10 @@ pub fn decide(
     if !named || (message.client_id.is_none() && message.kind != InformationRequest) {
         return Verdict::Ignore;
     }
+    // RFC 9915 section 16: unicast is not accepted. RFC 8415 section 18.4 would answer UseMulticast,
+    // at which busybox gives its address up, while after silence it comes back by multicast.
     if !multicast {
-        // 16 and 18.4: we never send the Server Unicast option that would allow it.
-        return match message.kind {
-            Request | Renew | Release | Decline => Verdict::UseMulticast,
-            Solicit | Confirm | Rebind | InformationRequest => Verdict::Ignore,
-        };
+        return Verdict::Ignore;
     }
     let ours = |address: &Ipv6Addr| addresses.contains(address);
     match message.kind {
@@ -104,8 +99,6 @@ pub enum Assignment {
         /// Whether what other addresses the client has end now, by a lifetime of zero.
         others_end: bool,
     },
-    /// Status NotOnLink: the client requests this address, which is not right.
-    NotOnLink(Ipv6Addr),
     /// Status NoAddrsAvail.
     NoAddresses,
     /// Status NoPrefixAvail.
@@ -115,8 +108,13 @@ pub enum Assignment {
 /// Decides what each association of a SOLICIT, REQUEST, RENEW or REBIND gets. Pure; the sections
 /// are RFC 8415's.
 ///
-/// The first IA_NA gets all addresses (6.6: "a server may assign more than one"), whoever had them
-/// before: there is one client. Temporary addresses and prefixes would have to be routed to it.
+/// The first IA_NA gets all addresses, of which there may be several (6.6), whoever had them before:
+/// there is one client. Temporary addresses and prefixes would have to be routed to it.
+///
+/// Which addresses the client names makes no difference. In a SOLICIT they are but a wish (18.3.1).
+/// What is wrong in a REQUEST would get NotOnLink (18.3.2), so that the client asks again and names
+/// none; but busybox, which requests its wish and not what was advertised, never asks again, and
+/// each client takes what the reply holds.
 pub fn assign<'a>(
     addresses: &[Ipv6Addr],
     message: &Message<'a>,
@@ -126,15 +124,9 @@ pub fn assign<'a>(
         let assignment = match one.kind {
             AssociationKind::Prefixes => Assignment::NoPrefixes,
             AssociationKind::Addresses if !std::mem::replace(&mut taken, true) => {
-                let wrong = one.addresses().find(|address| !addresses.contains(address));
-                match (message.kind, wrong) {
-                    // 18.3.2. The client then asks without naming any.
-                    (Kind::Request, Some(wrong)) => Assignment::NotOnLink(wrong),
-                    // In a SOLICIT an address is but a wish (18.3.1).
-                    (kind, _) => Assignment::Addresses {
-                        others_end: matches!(kind, Kind::Renew | Kind::Rebind),
-                    },
-                }
+                // 18.3.4 and 18.3.5: only then has the client any.
+                let others_end = matches!(message.kind, Kind::Renew | Kind::Rebind);
+                Assignment::Addresses { others_end }
             }
             AssociationKind::Addresses | AssociationKind::Temporary => Assignment::NoAddresses,
         };

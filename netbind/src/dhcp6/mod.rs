@@ -13,8 +13,8 @@
 //! one owner of the pod's addresses. So each binding always exists, whatever happened to its client
 //! or to us, and there is nothing to store.
 //!
-//! RFC 9915, which replaces RFC 8415, leaves out temporary addresses and unicast from clients;
-//! clients of both are served alike.
+//! RFC 9915, which replaces RFC 8415 in most things unchanged, leaves out temporary addresses and
+//! unicast from clients; clients of both are served.
 
 mod answer;
 mod decide;

@@ -51,7 +51,6 @@ pub(super) enum Status {
     Success,
     NoAddrsAvail,
     NotOnLink,
-    UseMulticast,
     NoPrefixAvail,
 }
 
@@ -62,7 +61,6 @@ impl Status {
             Self::Success => (0_u16, ""),
             Self::NoAddrsAvail => (2, "the first IA_NA has all addresses"),
             Self::NotOnLink => (4, "this address is not yours on this link"),
-            Self::UseMulticast => (5, "use multicast"),
             Self::NoPrefixAvail => (6, "no prefix is delegated"),
         };
         [&code.to_be_bytes(), text.as_bytes()].concat()
