@@ -16,6 +16,7 @@
 mod apply;
 mod conflict;
 pub mod dhcp;
+pub mod dhcp6;
 mod discover;
 pub mod dns;
 pub mod ipv6;
@@ -23,7 +24,10 @@ mod mac;
 mod name;
 mod netlink;
 mod network;
+pub mod ndp;
 mod nft;
+mod pace;
+mod packet;
 mod plan;
 pub mod serve;
 mod setup;
@@ -32,7 +36,7 @@ mod sysctl;
 mod tap;
 
 pub use apply::{ApplyError, apply, revert};
-pub use discover::{DiscoverError, discover};
+pub use discover::{DiscoverError, Expect, discover};
 pub use mac::{Mac, ParseMacError};
 pub use network::{
     Address, Ipv6Settings, MAIN_TABLE, Neighbour, PodNetwork, Route, Scope,
@@ -41,6 +45,7 @@ pub use plan::{
     Allowed, Binding, DhcpOptions, Filter, GuestNetwork, Masquerade, Nat, Options, Plan, PlanError,
     PlumbingMacs, Port, Protocol, Step, TapOptions, Translation, bridge_name, plan,
 };
+pub use serve::Event;
 pub use setup::{
     SetupError, SetupOptions, TeardownError, TeardownOptions, preview, setup, teardown,
 };

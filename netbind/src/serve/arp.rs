@@ -20,19 +20,15 @@ pub(super) struct Arp {
 
 impl Arp {
     pub(super) fn new(network: &GuestNetwork) -> Self {
-        let mut known = vec![(network.lease.server_id, network.server_mac)];
-        known.extend(
-            network
-                .neighbours
-                .iter()
-                .filter_map(|neighbour| match neighbour.address {
-                    IpAddr::V4(address) => Some((address, neighbour.mac)),
-                    IpAddr::V6(_) => None,
-                }),
-        );
+        let server = network.lease.as_ref();
+        let server = server.map(|lease| (lease.server_id, network.server_mac));
+        let neighbours = network.neighbours.iter().filter_map(|n| match n.address {
+            IpAddr::V4(address) => Some((address, n.mac)),
+            IpAddr::V6(_) => None,
+        });
         Self {
             guest: network.mac,
-            known,
+            known: server.into_iter().chain(neighbours).collect(),
         }
     }
 

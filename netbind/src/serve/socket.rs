@@ -1,4 +1,4 @@
-//! The packet socket on the tap.
+//! The packet sockets on the tap and on the pod's interface.
 
 #![allow(
     unsafe_code,
@@ -10,28 +10,51 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use socket2::{Domain, SockAddr, SockFilter, Socket, Type};
 
+use super::filter;
+use crate::ipv6::Speaker;
+use crate::plan::GuestNetwork;
+
 /// Bytes of unread packets that the kernel keeps for us. A worker that is away for a moment finds
 /// the guest's last questions there; a flooding guest fills no more than this.
 const QUEUE: usize = 64 * 1024;
 
-/// `skb->pkt_type`, as a classic BPF load (linux/filter.h: `SKF_AD_OFF + SKF_AD_PKTTYPE`).
-const PACKET_TYPE: u32 = (-0x1000_i32 + 4).cast_unsigned();
-const PACKET_OUTGOING: u32 = 4;
+/// What a [`Server`](super::Server) serves by.
+#[derive(Debug)]
+pub struct Sockets {
+    /// On the tap: what the guest asks.
+    pub tap: OwnedFd,
+    /// On the pod's interface, where the guest's IPv6 gateway is known by a global address only:
+    /// what the gateway answers.
+    pub uplink: Option<OwnedFd>,
+}
 
-/// Opens the server's socket on a tap, in the calling thread's network namespace. The tap need not
-/// be up yet. Needs CAP_NET_RAW.
+/// Opens the server's sockets, in the calling thread's network namespace. The tap need not be up
+/// yet. Needs CAP_NET_RAW.
 ///
 /// # Errors
 ///
 /// No such link, or no permission.
-pub fn open(tap: &str) -> io::Result<OwnedFd> {
+pub fn open(network: &GuestNetwork) -> io::Result<Sockets> {
+    let speaker = network.ipv6.as_ref().map(|ipv6| ipv6.router.speaker);
+    let uplink = match speaker {
+        Some(Speaker::Gateway(_)) => Some(bound(&network.interface, &filter::advertisements())?),
+        Some(Speaker::Itself | Speaker::Station(_)) | None => None,
+    };
+    Ok(Sockets {
+        tap: bound(&network.tap, &filter::questions(network.mac))?,
+        uplink,
+    })
+}
+
+/// A packet socket that receives from one link what passes a filter.
+fn bound(link: &str, filter: &[SockFilter]) -> io::Result<OwnedFd> {
     // No protocol yet: a socket that is not bound would receive from every link.
     let socket = Socket::new(Domain::PACKET, Type::RAW.cloexec().nonblocking(), None)?;
     socket.set_recv_buffer_size(QUEUE)?;
     // Before the socket is bound, so that nothing unfiltered is ever in its queue.
-    socket.attach_filter(&questions())?;
+    socket.attach_filter(filter)?;
     ignore_outgoing(&socket);
-    let index = nix::net::if_::if_nametoindex(tap)?;
+    let index = nix::net::if_::if_nametoindex(link)?;
     socket.bind(&link_address(index)?)?;
     Ok(socket.into())
 }
@@ -85,48 +108,4 @@ fn link_address(index: u32) -> io::Result<SockAddr> {
         })
     }?;
     Ok(address)
-}
-
-/// What the guest may ask: ARP, and UDP to port 67 over IPv4. Not what is sent to the guest.
-fn questions() -> Vec<SockFilter> {
-    let load =
-        |size: u32, mode: u32, k| SockFilter::new((libc::BPF_LD | size | mode) as u16, 0, 0, k);
-    let equal = |k, yes, no| {
-        SockFilter::new(
-            (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-            yes,
-            no,
-            k,
-        )
-    };
-    let accept = |k| SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, k);
-    let (word, half, byte) = (libc::BPF_W, libc::BPF_H, libc::BPF_B);
-    vec![
-        /* 0 */ load(word, libc::BPF_ABS, PACKET_TYPE),
-        /* 1 */ equal(PACKET_OUTGOING, 11, 0),
-        /* 2 */ load(half, libc::BPF_ABS, 12),
-        /* 3 */ equal(libc::ETH_P_ARP as u32, 8, 0),
-        /* 4 */ equal(libc::ETH_P_IP as u32, 0, 8),
-        /* 5 */ load(byte, libc::BPF_ABS, 23),
-        /* 6 */ equal(libc::IPPROTO_UDP as u32, 0, 6),
-        /* 7: no fragments */ load(half, libc::BPF_ABS, 20),
-        /* 8 */
-        SockFilter::new(
-            (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16,
-            4,
-            0,
-            0x3fff,
-        ),
-        /* 9: the IP header's length */
-        SockFilter::new(
-            (libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH) as u16,
-            0,
-            0,
-            14,
-        ),
-        /* 10 */ load(half, libc::BPF_IND, 16),
-        /* 11 */ equal(67, 0, 1),
-        /* 12 */ accept(u32::MAX),
-        /* 13 */ accept(0),
-    ]
 }
