@@ -9,51 +9,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use common::guest::{GUEST_LINK, Guest};
+use common::serve::Serve;
 use common::{Pod, Process, assert_becomes, settled, success, text, wait_until};
 use serde_json::Value;
-
-/// `netbind serve`, ended with the value.
-struct Serve {
-    _process: Process,
-    events: Receiver<Value>,
-}
-
-impl Serve {
-    fn start(pod: &Pod) -> Self {
-        let mut process = Process::start(pod.netbind(&["serve", "--json"]).stdout(Stdio::piped()));
-        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let (sender, events) = channel();
-        thread::spawn(move || {
-            for line in lines {
-                let _ = sender.send(serde_json::from_str(&line.unwrap()).unwrap());
-            }
-        });
-        Self {
-            _process: process,
-            events,
-        }
-    }
-
-    /// Waits for the next event of that name.
-    fn event(&self, name: &str) -> Value {
-        loop {
-            let event = self
-                .events
-                .recv_timeout(Duration::from_secs(15))
-                .expect(name);
-            if event["event"] == name {
-                return event;
-            }
-        }
-    }
-}
 
 /// Binds the pod, boots a guest that gets its lease by udhcpc, and takes everything back.
 fn binds_and_lets_go(pod: &Pod) -> String {

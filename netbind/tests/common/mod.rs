@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod guest;
+pub(crate) mod serve;
 
 use std::fs::File;
 use std::io::Write;
@@ -43,6 +44,10 @@ impl Namespace {
         namespace
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)
     }
@@ -61,6 +66,20 @@ impl Namespace {
         success(self.command("ip").args(arguments.split_whitespace()))
     }
 
+    /// Whether an address answers a ping from inside.
+    pub(crate) fn reaches(&self, address: &str) -> bool {
+        let mut ping = self.command("ping");
+        let output = ping.args(["-c1", "-W2", address]).output();
+        output.unwrap().status.success()
+    }
+
+    /// Writes a setting below /proc/sys/net.
+    pub(crate) fn sysctl(&self, name: &str, value: &str) {
+        let path = Path::new("/proc/sys/net").join(name);
+        self.within(|| std::fs::write(&path, value))
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
     /// Runs a function on a thread inside.
     pub(crate) fn within<T: Send>(&self, run: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
@@ -74,11 +93,12 @@ impl Namespace {
 
     /// Everything of the namespace's network that is a setting and no counter, as one text.
     pub(crate) fn dump(&self) -> String {
-        let queries: [&[&str]; 6] = [
+        let queries: [&[&str]; 7] = [
             &["ip", "-j", "-d", "link"],
             &["ip", "-j", "addr"],
             &["ip", "-j", "-4", "route", "show", "table", "all"],
             &["ip", "-j", "-6", "route", "show", "table", "all"],
+            &["ip", "-j", "neigh", "show", "nud", "permanent"],
             &["bridge", "-j", "fdb"],
             &["nft", "-j", "list", "ruleset"],
         ];
@@ -102,6 +122,7 @@ impl Namespace {
                 .arg("/proc/sys/net/bridge/bridge-nf-call-iptables"),
         );
         dump.push(json!({ "bridge-nf-call-iptables": sysctl.trim() }));
+        dump.push(self.within(|| json!({ "ipv4": conf("ipv4"), "ipv6": conf("ipv6") })));
         serde_json::to_string_pretty(&dump).unwrap()
     }
 }
@@ -112,6 +133,22 @@ impl Drop for Namespace {
             .args(["netns", "delete", &self.name])
             .status();
     }
+}
+
+/// The settings of every link over an address family, in the calling thread's namespace.
+fn conf(family: &str) -> Value {
+    let mut all = serde_json::Map::new();
+    let links = Path::new("/proc/sys/net").join(family).join("conf");
+    for link in std::fs::read_dir(links).unwrap() {
+        for setting in std::fs::read_dir(link.unwrap().path()).unwrap() {
+            let path = setting.unwrap().path();
+            // A secret that was never set cannot be read.
+            if let Ok(value) = std::fs::read_to_string(&path) {
+                all.insert(path.to_str().unwrap().to_owned(), json!(value.trim()));
+            }
+        }
+    }
+    Value::Object(all)
 }
 
 /// Removes what differs between two networks that are the same: numbers given by the kernel, and
@@ -130,7 +167,8 @@ fn settle(value: &mut Value) {
                     "port_no",
                     "no",
                 ];
-                let passing = key.ends_with("_timer") || key.ends_with("_life_time");
+                let passing =
+                    key.ends_with("_timer") || key.ends_with("_life_time") || key == "expires";
                 // Derived from the bridge's MAC.
                 let derived =
                     key.contains("designated") || key.ends_with("root_id") || key == "bridge_id";
@@ -253,6 +291,7 @@ pub(crate) struct Pod {
     pub(crate) node: Namespace,
     pub(crate) namespace: Namespace,
     pub(crate) dir: TempDir,
+    interface: &'static str,
     plugin: &'static str,
     conf: Value,
     /// The plugin's result.
@@ -273,16 +312,28 @@ impl Pod {
         Self::new("ptp", json!({ "mtu": 1450 }))
     }
 
+    /// A pod without a network: the test makes one, by the name of that interface.
+    pub(crate) fn by_hand(interface: &'static str) -> Self {
+        Self {
+            node: Namespace::new("node"),
+            namespace: Namespace::new("pod"),
+            dir: TempDir::new().unwrap(),
+            interface,
+            plugin: "",
+            conf: Value::Null,
+            result: Value::Null,
+        }
+    }
+
     fn new(plugin: &'static str, extra: Value) -> Self {
-        let (node, namespace) = (Namespace::new("node"), Namespace::new("pod"));
-        let dir = TempDir::new().unwrap();
+        let mut pod = Self::by_hand("eth0");
         let mut conf = json!({
             "cniVersion": "1.0.0",
             "name": "test",
             "type": plugin,
             "ipam": {
                 "type": "host-local",
-                "dataDir": dir.path().join("ipam"),
+                "dataDir": pod.dir.path().join("ipam"),
                 "ranges": [[{ "subnet": "10.88.0.0/24" }]],
                 "routes": [{ "dst": "0.0.0.0/0" }],
             },
@@ -290,14 +341,7 @@ impl Pod {
         conf.as_object_mut()
             .unwrap()
             .append(&mut extra.as_object().unwrap().clone());
-        let mut pod = Self {
-            node,
-            namespace,
-            dir,
-            plugin,
-            conf,
-            result: Value::Null,
-        };
+        (pod.plugin, pod.conf) = (plugin, conf);
         pod.result = serde_json::from_str(&pod.cni("ADD").unwrap()).unwrap();
         // Duplicate address detection would end in the middle of a test otherwise.
         wait_until("the pod's IPv6 address is settled", || {
@@ -355,7 +399,8 @@ impl Pod {
     }
 
     pub(crate) fn mac(&self) -> String {
-        let link: Value = serde_json::from_str(&self.namespace.ip("-j link show eth0")).unwrap();
+        let show = format!("-j link show {}", self.interface);
+        let link: Value = serde_json::from_str(&self.namespace.ip(&show)).unwrap();
         link[0]["address"].as_str().unwrap().to_owned()
     }
 
@@ -370,6 +415,9 @@ impl Pod {
             .arg("--netns")
             .arg(self.namespace.path())
             .args(arguments);
+        if ["discover", "plan", "setup"].contains(&arguments[0]) {
+            command.arg("--interface").arg(self.interface);
+        }
         if ["plan", "setup", "serve", "teardown"].contains(&arguments[0]) {
             command.arg("--state").arg(self.state());
         }
@@ -389,13 +437,7 @@ impl Pod {
 
     /// Whether an address answers a ping from the node.
     pub(crate) fn node_reaches(&self, address: &str) -> bool {
-        self.node
-            .command("ping")
-            .args(["-c1", "-W2", address])
-            .output()
-            .unwrap()
-            .status
-            .success()
+        self.node.reaches(address)
     }
 }
 

@@ -1,0 +1,214 @@
+//! Networks that are not ready when set-up starts, and such as never will be.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::common::guest::Guest;
+use crate::common::serve::Serve;
+use crate::common::{Pod, Process, success, text, wait_until};
+use crate::lab::{Lab, PEER_V6, Service};
+use crate::take_addresses;
+
+/// A set-up that waits.
+struct Setup(Child);
+
+impl Setup {
+    /// Starts one, and returns once it listens for the kernel's news.
+    fn start(pod: &Pod, arguments: &[&str]) -> Self {
+        let mut command = pod.netbind(&["setup", "--json", "--timeout", "20"]);
+        let command = command.args(arguments).stdout(Stdio::piped());
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let sockets = format!("/proc/{}/net/netlink", child.id());
+        wait_until("the set-up listens", || {
+            // Columns: socket, protocol, port, groups.
+            std::fs::read_to_string(&sockets).is_ok_and(|sockets| {
+                let groups = sockets
+                    .lines()
+                    .skip(1)
+                    .filter_map(|l| l.split_whitespace().nth(3));
+                groups.into_iter().any(|groups| groups != "00000000")
+            })
+        });
+        Self(child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
+    }
+
+    /// What it says, once it has succeeded.
+    fn done(self) -> Value {
+        let output = self.0.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+/// What set-up says when it fails, and how long that took.
+fn fails(pod: &Pod, arguments: &[&str]) -> (String, Duration) {
+    let started = Instant::now();
+    let output = pod.netbind(&["setup"]).args(arguments).output().unwrap();
+    assert!(!output.status.success());
+    let said = text(&output);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    (said, started.elapsed())
+}
+
+/// Gives the pod the network of a dual-stack bridge plugin, in the order in which that does.
+fn connect(lab: &Lab) {
+    lab.link_pod("eth0");
+    lab.node(
+        "link set pod0 up
+         address add 10.77.0.1/24 dev pod0
+         address add fd00:77::1/64 dev pod0 nodad",
+    );
+    lab.pod(
+        "link set eth0 up
+         address add 10.77.0.5/24 dev eth0
+         address add fd00:77::5/64 dev eth0
+         route add default via 10.77.0.1
+         route add default via fd00:77::1",
+    );
+}
+
+/// Fails unless set-up found all that [`connect`] made.
+fn assert_complete(done: &Value) {
+    let guest = &done["guest"];
+    assert_eq!(guest["lease"]["address"], "10.77.0.5/24");
+    assert_eq!(guest["lease"]["router"], "10.77.0.1");
+    assert_eq!(guest["ipv6"]["addresses"][0], "fd00:77::5");
+    assert_eq!(guest["ipv6"]["router"]["default"], true);
+}
+
+#[test]
+fn an_interface_that_is_made_later_is_waited_for() {
+    let lab = Lab::without_pod_link("eth0");
+    let setup = Setup::start(&lab.pod, &[]);
+    connect(&lab);
+    assert_complete(&setup.done());
+}
+
+#[test]
+fn more_news_than_the_socket_holds_is_news() {
+    let lab = Lab::without_pod_link("eth0");
+    let setup = Setup::start(&lab.pod, &[]);
+    setup.signal(Signal::SIGSTOP);
+    connect(&lab);
+    // The socket's default buffer has room for some hundreds.
+    let batch = lab.pod.dir.path().join("batch");
+    let change = "address add 127.0.0.9/32 dev lo\naddress delete 127.0.0.9/32 dev lo\n";
+    std::fs::write(&batch, change.repeat(2000)).unwrap();
+    let mut ip = lab.pod.namespace.command("ip");
+    success(ip.arg("-batch").arg(batch));
+    let sockets = format!("/proc/{}/net/netlink", setup.0.id());
+    let sockets = std::fs::read_to_string(sockets).unwrap();
+    // The last column but one: what was dropped.
+    let mut dropped = sockets
+        .lines()
+        .skip(1)
+        .filter_map(|l| l.split_whitespace().nth(8));
+    assert!(dropped.any(|count| count != "0"), "{sockets}");
+    setup.signal(Signal::SIGCONT);
+    assert_complete(&setup.done());
+}
+
+#[test]
+fn an_interface_that_never_comes_is_told_at_the_deadline() {
+    let lab = Lab::without_pod_link("eth0");
+    let (said, took) = fails(&lab.pod, &["--timeout", "1"]);
+    assert!(
+        said.contains("not ready within 1 s: no network interface named eth0 here (there are: lo)"),
+        "{said}"
+    );
+    let on_time = Duration::from_secs(1)..Duration::from_secs(3);
+    assert!(on_time.contains(&took), "{took:?}");
+}
+
+#[test]
+fn an_address_is_taken_once_it_is_known_to_be_unique() {
+    let lab = Lab::new("eth0");
+    // Without a carrier the kernel does not even begin to look.
+    lab.pod("link set eth0 up");
+    lab.pod("address add fd00:77::5/64 dev eth0");
+    let (said, _) = fails(&lab.pod, &["--timeout", "1"]);
+    assert!(said.contains("fd00:77::5 on eth0 is tentative"), "{said}");
+    let setup = Setup::start(&lab.pod, &[]);
+    lab.node("link set pod0 up");
+    assert_eq!(setup.done()["guest"]["ipv6"]["addresses"][0], "fd00:77::5");
+}
+
+#[test]
+fn an_address_that_another_station_has_is_refused() {
+    let lab = Lab::new("eth0");
+    lab.node("link set pod0 up");
+    lab.node("address add fd00:77::5/64 dev pod0 nodad");
+    lab.pod("link set eth0 up");
+    lab.pod("address add fd00:77::5/64 dev eth0");
+    let (said, took) = fails(&lab.pod, &["--timeout", "20"]);
+    assert!(said.contains("fd00:77::5 on eth0 is a duplicate"), "{said}");
+    assert!(
+        took < Duration::from_secs(10),
+        "not at the deadline: {took:?}"
+    );
+}
+
+#[test]
+fn an_expected_address_that_never_comes_is_told_at_the_deadline() {
+    let lab = Lab::new("eth0");
+    lab.node("link set pod0 up");
+    lab.pod("link set eth0 up");
+    lab.pod("address add 10.77.0.5/24 dev eth0");
+    let (said, _) = fails(&lab.pod, &["--timeout", "1", "--expect", "fd00:77::5"]);
+    assert!(
+        said.contains("eth0 does not have the expected address fd00:77::5 (it has: 10.77.0.5"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_address_of_slaac_that_is_late_is_the_guests() {
+    let lab = Lab::new("eth0");
+    lab.node(
+        "link set pod0 up
+         address add fd00:78::1/64 dev pod0 nodad",
+    );
+    lab.pod("link set eth0 address 02:00:00:00:00:78 up");
+    const ADDRESS: &str = "fd00:78::ff:fe00:78";
+    let setup = Setup::start(&lab.pod, &["--expect", ADDRESS]);
+    let _router = dnsmasq(&lab, &["--enable-ra", "--dhcp-range=fd00:78::,ra-only"]);
+    let done = setup.done();
+    let network = &done["guest"];
+    assert_eq!(network["ipv6"]["addresses"][0], ADDRESS);
+
+    let _server = Serve::start(&lab.pod);
+    let guest = Guest::behind(&lab.pod, "tap0", network["mac"].as_str().unwrap());
+    let _leases = take_addresses(&lab, &guest, network);
+    assert!(guest.reaches("fd00:78::1"));
+    assert!(guest.reaches(PEER_V6));
+    Service::of(&guest).answers(&lab.peer, ADDRESS, "from the peer");
+}
+
+/// A router and DHCP server on the node's end of the pod's link.
+pub(crate) fn dnsmasq(lab: &Lab, arguments: &[&str]) -> Process {
+    let leases = lab.pod.dir.path().join("dnsmasq.leases");
+    let mut command = lab.pod.node.command("dnsmasq");
+    command
+        .args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--user=root",
+        ])
+        .args([
+            "--port=0",
+            "--interface=pod0",
+            "--bind-dynamic",
+            "--pid-file=",
+        ])
+        .arg(format!("--dhcp-leasefile={}", leases.display()))
+        .args(arguments);
+    Process::start(&mut command)
+}
