@@ -318,7 +318,7 @@ fn print_event(event: &Event, json: bool) -> Result<()> {
         Event::Acked { client, address } => writeln!(out, "{client} holds {address}")?,
         Event::Naked { client, requested } => writeln!(out, "refused {requested} to {client}")?,
         Event::Informed { client, address } => writeln!(out, "informed {client} at {address}")?,
-        Event::Released { client } => writeln!(out, "{client} gave its address back")?,
+        Event::Released { client, address } => writeln!(out, "{client} gave {address} back")?,
         Event::Declined { client, address } => {
             writeln!(
                 out,

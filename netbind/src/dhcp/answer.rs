@@ -143,7 +143,7 @@ impl Responder {
                 let requested = requested.into();
                 (NAK, Event::Naked { client, requested })
             }
-            Verdict::Release => return (None, Some(Event::Released { client })),
+            Verdict::Release => return (None, Some(Event::Released { client, address })),
             Verdict::Decline => {
                 self.declined = Some(now);
                 return (None, Some(Event::Declined { client, address }));

@@ -91,7 +91,10 @@ impl Responder {
             Verdict::Deny(requested) => (status(Status::NotOnLink), Some(self.naked(requested))),
             Verdict::Release(ours) => (
                 status(Status::Success),
-                ours.map(|_| Event::Released { client }),
+                ours.map(|address| Event::Released {
+                    client,
+                    address: address.into(),
+                }),
             ),
             // The client repeats it until it is answered, but it is told and counts once.
             Verdict::Decline(Some(address)) if !paused => {

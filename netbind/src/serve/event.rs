@@ -42,6 +42,8 @@ pub enum Event {
     Released {
         /// The client.
         client: Mac,
+        /// The address.
+        address: IpAddr,
     },
     /// The client found that another station uses the pod's address.
     Declined {

@@ -330,7 +330,13 @@ fn release_is_noted_and_the_lease_remains() {
     };
     assert_eq!(
         responder.answer(&release, Duration::ZERO),
-        (None, Some(Event::Released { client: GUEST }))
+        (
+            None,
+            Some(Event::Released {
+                client: GUEST,
+                address: ADDRESS.into()
+            })
+        )
     );
     assert!(
         responder

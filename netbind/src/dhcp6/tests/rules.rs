@@ -250,7 +250,10 @@ fn declining_what_was_not_given_pauses_nothing() {
 
 #[test]
 fn what_happened_is_told() {
-    let released = Some(Event::Released { client: GUEST });
+    let released = Some(Event::Released {
+        client: GUEST,
+        address: ADDRESS.into(),
+    });
     let rapid = option(code::RAPID_COMMIT, &[]);
     let cases = [
         (sound(SOLICIT, &[ia_na(1, &[])]), offered(ADDRESS)),
