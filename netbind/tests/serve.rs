@@ -12,7 +12,7 @@ mod common;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
@@ -22,9 +22,11 @@ use common::guest::attach;
 use common::{Namespace, Process, wait_until};
 use dhcproto::v4::{self, DhcpOption};
 use dhcproto::{Decodable, Decoder, Encodable};
-use netbind::dhcp::{Event, SERVER_ID};
-use netbind::serve::{Server, open};
-use netbind::{DhcpOptions, GuestNetwork, Mac, SetupOptions, TapOptions, setup};
+use netbind::dhcp::SERVER_ID;
+use netbind::serve::{Server, Sockets, open};
+use netbind::{
+    Binding, DhcpOptions, Event, Expect, GuestNetwork, Mac, SetupOptions, TapOptions, setup,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use tempfile::TempDir;
@@ -49,6 +51,11 @@ impl Bound {
         pod.ip("addr add 10.1.1.2/24 dev eth0");
         let options = SetupOptions {
             interface: "eth0".to_owned(),
+            expect: Expect {
+                timeout: Duration::from_secs(10),
+                ..Expect::default()
+            },
+            binding: Binding::default(),
             state_file: dir.path().join("state"),
             tap: TapOptions::default(),
             resolv_conf: dir.path().join("none"),
@@ -68,8 +75,8 @@ impl Bound {
         }
     }
 
-    fn socket(&self) -> OwnedFd {
-        self.pod.within(|| open(&self.guest.tap).unwrap())
+    fn sockets(&self) -> Sockets {
+        self.pod.within(|| open(&self.guest).unwrap())
     }
 
     fn send(&self, frame: &[u8]) {
@@ -105,8 +112,8 @@ struct Running {
 }
 
 impl Running {
-    fn start(socket: OwnedFd, guest: &GuestNetwork) -> Self {
-        let mut server = Server::new(socket, guest);
+    fn start(sockets: Sockets, guest: &GuestNetwork) -> Self {
+        let mut server = Server::new(sockets, guest);
         let (sender, events) = channel();
         let stop = EventFd::new().unwrap();
         let stopped = stop.as_fd().try_clone_to_owned().unwrap();
@@ -184,7 +191,7 @@ fn sum(bytes: &[u8]) -> u32 {
 #[test]
 fn an_offer_is_a_sound_frame_to_the_guest() {
     let bound = Bound::new();
-    let server = Running::start(bound.socket(), &bound.guest);
+    let server = Running::start(bound.sockets(), &bound.guest);
     bound.send(&discover(&bound.guest));
     let offer = bound.receive(Duration::from_secs(5)).unwrap();
     assert_eq!(offer[0..6], bound.guest.mac.0);
@@ -202,7 +209,7 @@ fn an_offer_is_a_sound_frame_to_the_guest() {
         server.event(),
         Event::Offered {
             client: bound.guest.mac,
-            address: ADDRESS
+            address: ADDRESS.into()
         }
     );
 }
@@ -210,7 +217,7 @@ fn an_offer_is_a_sound_frame_to_the_guest() {
 #[test]
 fn a_renewal_to_the_gateways_mac_is_answered() {
     let bound = Bound::new();
-    let server = Running::start(bound.socket(), &bound.guest);
+    let server = Running::start(bound.sockets(), &bound.guest);
     let gateway = Mac([2, 0, 0, 0, 0, 0xfe]);
     bound.send(&question(
         &bound.guest,
@@ -223,7 +230,7 @@ fn a_renewal_to_the_gateways_mac_is_answered() {
         server.event(),
         Event::Acked {
             client: bound.guest.mac,
-            address: ADDRESS
+            address: ADDRESS.into()
         }
     );
 }
@@ -231,7 +238,7 @@ fn a_renewal_to_the_gateways_mac_is_answered() {
 #[test]
 fn arp_is_answered_for_the_server_and_nobody_else() {
     let bound = Bound::new();
-    let _server = Running::start(bound.socket(), &bound.guest);
+    let _server = Running::start(bound.sockets(), &bound.guest);
     let ask = |target: Ipv4Addr| {
         let mac = bound.guest.mac.0;
         let frame = [
@@ -259,21 +266,25 @@ fn arp_is_answered_for_the_server_and_nobody_else() {
 #[test]
 fn a_second_server_takes_over_the_same_socket_and_what_waits_in_it() {
     let bound = Bound::new();
-    let socket = bound.socket();
-    let first = Running::start(socket.try_clone().unwrap(), &bound.guest);
+    let sockets = bound.sockets();
+    let again = Sockets {
+        tap: sockets.tap.try_clone().unwrap(),
+        uplink: None,
+    };
+    let first = Running::start(sockets, &bound.guest);
     bound.send(&discover(&bound.guest));
     assert!(bound.receive(Duration::from_secs(5)).is_some());
     drop(first);
     bound.send(&discover(&bound.guest));
     assert_eq!(bound.receive(Duration::from_millis(200)), None);
-    let _second = Running::start(socket, &bound.guest);
+    let _second = Running::start(again, &bound.guest);
     assert!(bound.receive(Duration::from_secs(5)).is_some());
 }
 
 #[test]
 fn a_tap_that_goes_down_is_a_warning_and_no_end() {
     let bound = Bound::new();
-    let server = Running::start(bound.socket(), &bound.guest);
+    let server = Running::start(bound.sockets(), &bound.guest);
     bound.pod.ip("link set tap0 down");
     assert!(matches!(server.event(), Event::Warning { .. }));
     bound.pod.ip("link set tap0 up");
@@ -287,7 +298,7 @@ fn a_tap_that_goes_down_is_a_warning_and_no_end() {
 fn a_pipe_that_is_hung_up_stops_the_server() {
     let bound = Bound::new();
     let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-    let mut server = Server::new(bound.socket(), &bound.guest);
+    let mut server = Server::new(bound.sockets(), &bound.guest);
     let thread = thread::spawn(move || server.run(stopped.as_fd(), |_| ()).unwrap());
     drop(stop);
     thread.join().unwrap();
