@@ -12,6 +12,7 @@ mod common;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use common::{Namespace, Pod, assert_becomes, settled, text};
 
@@ -36,18 +37,38 @@ fn bad_input_is_one_clear_line_and_changes_nothing() {
         (
             "no eth0",
             |_| (),
-            &[],
-            "no network interface named eth0 here (there are: lo)",
+            &["--timeout", "0"],
+            "netbind: no network interface named eth0 here (there are: lo)",
         ),
         ("loopback", |_| (), &["--interface", "lo"], "loopback"),
         (
-            "no address",
+            "no MAC",
+            |pod| {
+                pod.ip("tuntap add eth0 mode tun");
+                pod.ip("addr add 10.1.1.2/24 dev eth0");
+                pod.ip("link set eth0 up");
+            },
+            &[],
+            "eth0 has no unicast MAC address",
+        ),
+        (
+            "nothing to masquerade behind",
             |pod| {
                 pod.ip(EXAMPLE);
                 pod.ip("link set eth0 up");
             },
-            &[],
-            "no IPv4 address",
+            &["--binding", "masquerade"],
+            "eth0 has no address",
+        ),
+        (
+            "the pod's subnet is the guest's",
+            |pod| {
+                pod.ip(EXAMPLE);
+                pod.ip("addr add 10.0.2.7/24 dev eth0");
+                pod.ip("link set eth0 up");
+            },
+            &["--binding", "masquerade"],
+            "vmNetworkCIDR",
         ),
         (
             "down",
@@ -55,8 +76,14 @@ fn bad_input_is_one_clear_line_and_changes_nothing() {
                 pod.ip(EXAMPLE);
                 pod.ip("addr add 10.1.1.2/24 dev eth0");
             },
-            &[],
-            "eth0 is down",
+            &["--timeout", "0"],
+            "netbind: eth0 is down",
+        ),
+        (
+            "an expected address is not there",
+            good,
+            &["--timeout", "0", "--expect", "10.1.1.3"],
+            "does not have the expected address 10.1.1.3 (it has: 10.1.1.2",
         ),
         (
             "tap taken",
@@ -111,12 +138,17 @@ fn bad_input_is_one_clear_line_and_changes_nothing() {
             "state file /nonexistent/state",
         ),
     ];
-    for (what, prepare, arguments, expected) in cases {
-        let pod = Namespace::new("pod");
-        prepare(&pod);
-        let dir = tempfile::TempDir::new().unwrap();
-        refused(&pod, dir.path(), what, arguments, expected);
-    }
+    // Each waits, most of the time, until its network has settled.
+    thread::scope(|scope| {
+        for (what, prepare, arguments, expected) in cases {
+            scope.spawn(move || {
+                let pod = Namespace::new("pod");
+                prepare(&pod);
+                let dir = tempfile::TempDir::new().unwrap();
+                refused(&pod, dir.path(), what, arguments, expected);
+            });
+        }
+    });
 
     let pod = Namespace::new("pod");
     good(&pod);
