@@ -17,6 +17,7 @@ pub mod host;
 pub mod images;
 pub mod init;
 pub mod lifecycle;
+pub mod network;
 pub mod pod;
 pub mod run;
 pub mod volumes;

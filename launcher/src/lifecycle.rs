@@ -18,6 +18,8 @@
 //! A worker that is killed loses this machine and nothing else: what the next one needs is in
 //! the [`Record`], and [`Vm::resume`] puts it back.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -126,8 +128,8 @@ pub struct Record {
     pub started: bool,
     /// When the grace period of a requested stop ends: `CLOCK_BOOTTIME`, milliseconds.
     pub stop_deadline_ms: Option<u64>,
-    /// The guest holds its lease.
-    pub leased: bool,
+    /// The addresses that the guest holds by DHCP, by the VMI's names of interfaces.
+    pub leased: BTreeMap<String, BTreeSet<IpAddr>>,
     /// How it ended.
     pub outcome: Option<Outcome>,
 }

@@ -9,7 +9,7 @@ use launcher::convert::{Accelerator, BoundInterface, Host};
 use launcher::emulation::{self, Emulation};
 use launcher::init::{self, InitArgs};
 use launcher::run::{self, RunArgs, Sandbox, shim};
-use launcher::{host, pod, volumes};
+use launcher::{host, network, pod, volumes};
 use launcher_api::{
     GetDomainXmlRequest, GetStatusRequest, Phase, ShutdownRequest, Status, WatchRequest,
 };
@@ -193,11 +193,11 @@ fn render(file: &std::path::Path, emulation: Emulation) -> anyhow::Result<String
             runtime_dir: pod::RUNTIME_DIR.into(),
         },
     )?;
-    let interfaces = init::pod_interfaces(&vmi)
-        .zip(0..)
-        .map(|(interface, index)| {
+    let interfaces = network::attachments(&vmi, network::PRIMARY)
+        .map(|attachment| {
+            let interface = attachment.interface;
             let bound = BoundInterface {
-                tap: format!("tap{index}"),
+                tap: attachment.tap,
                 mac: interface.mac_address.clone(),
                 mtu: None,
             };
@@ -268,11 +268,16 @@ fn show(status: &Status, json: bool) {
             .interfaces
             .iter()
             .map(|interface| {
+                let addresses = interface.addresses.iter();
+                let addresses: Vec<_> = addresses
+                    .map(|own| serde_json::json!({"address": own.address, "leased": own.leased}))
+                    .collect();
                 serde_json::json!({
                     "name": interface.name,
                     "mac": interface.mac,
                     "address": interface.address,
                     "leased": interface.leased,
+                    "addresses": addresses,
                 })
             })
             .collect();

@@ -13,16 +13,20 @@
 //! late would show as seconds in every start and stop.
 
 mod network;
+mod options;
 mod privileges;
 mod supervise;
 
+use std::net::IpAddr;
+use std::num::ParseIntError;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::convert::Accelerator;
 
-pub use network::{pod_interfaces, set_up};
+pub use network::set_up;
 pub use supervise::supervise;
 
 /// The worker's exit status where the VM failed; init ends with the same.
@@ -37,10 +41,17 @@ pub struct InitArgs {
     /// What executes the guest's instructions.
     #[arg(long, default_value = "kvm")]
     pub accelerator: Accelerator,
-    /// The pod's network interface.
-    #[arg(long, default_value = "eth0")]
+    /// The pod's first network interface. Those of further networks are named by the network.
+    #[arg(long, default_value = crate::network::PRIMARY)]
     pub interface: String,
-    /// Where the state of the pod's network is kept; default: below the runtime directory.
+    /// Addresses that an interface will have, such as eth0=$(POD_IPS): they are waited for.
+    #[arg(long, value_name = "INTERFACE=ADDRESS,...")]
+    pub expect: Vec<Expected>,
+    /// How long the pod's interfaces and their addresses are waited for, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub network_timeout: Duration,
+    /// The directory where the state of the pod's network is kept; default: below the runtime
+    /// directory.
     #[arg(long)]
     pub network_state: Option<PathBuf>,
     /// The resolv.conf that the guest's DNS settings come from.
@@ -52,9 +63,9 @@ pub struct InitArgs {
     /// Only fill libvirt's capability cache; needs no VMI and no network.
     #[arg(long)]
     pub probe: bool,
-    /// Stage 2: the packet sockets that stage 1 opened, as INTERFACE=DESCRIPTOR.
-    #[arg(long = "packet-socket", hide = true)]
-    pub packet_sockets: Vec<PacketSocket>,
+    /// Stage 2: the packet sockets that stage 1 opened, as INTERFACE=TAP[,UPLINK].
+    #[arg(long, hide = true)]
+    pub packet_sockets: Vec<PacketSockets>,
     /// Stage 2.
     #[arg(long, hide = true)]
     pub supervise: bool,
@@ -63,31 +74,112 @@ pub struct InitArgs {
     pub began: Option<u64>,
 }
 
-/// A packet socket on an interface's tap, inherited from init.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PacketSocket {
-    /// The VMI's name for the interface.
-    pub interface: String,
-    /// The open descriptor.
-    pub descriptor: RawFd,
+fn seconds(text: &str) -> Result<Duration, ParseIntError> {
+    text.parse().map(Duration::from_secs)
 }
 
-impl FromStr for PacketSocket {
+/// Addresses that an interface of the pod is known to get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The pod's interface.
+    pub device: String,
+    /// Its addresses; none where nobody knew any.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl FromStr for Expected {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.rsplit_once('=').and_then(|(interface, descriptor)| {
+        let parsed = text.split_once('=').and_then(|(device, addresses)| {
+            let addresses = addresses.split(',').filter(|address| !address.is_empty());
             Some(Self {
-                interface: interface.to_owned(),
-                descriptor: descriptor.parse().ok()?,
+                device: device.to_owned(),
+                addresses: addresses.map(str::parse).collect::<Result<_, _>>().ok()?,
             })
         });
-        parsed.ok_or_else(|| format!("{text:?} is not INTERFACE=DESCRIPTOR"))
+        parsed.ok_or_else(|| format!("{text:?} is not INTERFACE=ADDRESS,..."))
     }
 }
 
-impl std::fmt::Display for PacketSocket {
+/// The packet sockets of one interface, inherited from init.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketSockets {
+    /// The VMI's name for the interface.
+    pub interface: String,
+    /// The open descriptor on the tap.
+    pub tap: RawFd,
+    /// The one on the pod's interface, where the guest's router is asked for by it.
+    pub uplink: Option<RawFd>,
+}
+
+impl FromStr for PacketSockets {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.rsplit_once('=').and_then(|(interface, descriptors)| {
+            let (tap, uplink) = match descriptors.split_once(',') {
+                Some((tap, uplink)) => (tap, Some(uplink.parse().ok()?)),
+                None => (descriptors, None),
+            };
+            Some(Self {
+                interface: interface.to_owned(),
+                tap: tap.parse().ok()?,
+                uplink,
+            })
+        });
+        parsed.ok_or_else(|| format!("{text:?} is not INTERFACE=TAP[,UPLINK]"))
+    }
+}
+
+impl std::fmt::Display for PacketSockets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}={}", self.interface, self.descriptor)
+        write!(f, "{}={}", self.interface, self.tap)?;
+        match self.uplink {
+            Some(uplink) => write!(f, ",{uplink}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packet_sockets_come_back_from_their_argument() {
+        for uplink in [None, Some(8)] {
+            let sockets = PacketSockets {
+                interface: "default".to_owned(),
+                tap: 7,
+                uplink,
+            };
+            assert_eq!(sockets.to_string().parse(), Ok(sockets));
+        }
+        for text in [
+            "default",
+            "default=",
+            "default=a",
+            "default=7,",
+            "default=7,b",
+        ] {
+            let error = text.parse::<PacketSockets>().unwrap_err();
+            assert!(error.starts_with(&format!("{text:?} is not ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn expected_addresses_may_be_none() {
+        let parsed: Expected = "eth0=10.0.0.2,fd00::2".parse().unwrap();
+        assert_eq!(parsed.device, "eth0");
+        let expected = ["10.0.0.2", "fd00::2"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        assert_eq!(parsed.addresses, expected);
+        assert_eq!(
+            "eth0=".parse::<Expected>().unwrap().addresses,
+            [] as [IpAddr; 0]
+        );
+        for text in ["eth0", "eth0=10.0.0.2/24", "eth0=a"] {
+            assert!(text.parse::<Expected>().is_err(), "{text}");
+        }
     }
 }

@@ -3,32 +3,23 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Context;
-use crds::{Interface, VirtualMachineInstance};
-use netbind::{DhcpOptions, SetupOptions, TapOptions};
+use crds::VirtualMachineInstance;
+use netbind::serve::Sockets;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::SigSet;
 
-use super::{InitArgs, PacketSocket, privileges};
+use super::options::setup_options;
+use super::{InitArgs, PacketSockets, privileges};
 use crate::clock::monotonic_us;
-use crate::convert::{Accelerator, queue_pairs};
+use crate::convert::Accelerator;
+use crate::network::{Attachment, attachments};
 use crate::pod::{self, Pod, QEMU_ID, TUN_DEVICE};
-
-/// The VMI's interfaces on the pod's network.
-pub fn pod_interfaces(vmi: &VirtualMachineInstance) -> impl Iterator<Item = &Interface> {
-    let spec = &vmi.spec;
-    spec.domain.devices.interfaces.iter().filter(|interface| {
-        spec.networks
-            .iter()
-            .any(|network| network.name == interface.name && network.pod.is_some())
-    })
-}
 
 /// Sets the pod up as root, gives up all privilege and becomes the supervising stage.
 ///
@@ -43,9 +34,10 @@ pub fn set_up(args: &InitArgs) -> anyhow::Result<Infallible> {
     let program = std::env::current_exe().context("cannot find this program")?;
     open_devices(args.accelerator)?;
     let sockets = if args.probe { vec![] } else { bind(args)? };
-    for (_, socket) in &sockets {
-        // Both stages and every worker keep it.
-        fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).context("cannot keep a socket")?;
+    for (_, sockets) in &sockets {
+        // Both stages and every worker keep them.
+        keep(&sockets.tap)?;
+        sockets.uplink.as_ref().map_or(Ok(()), keep)?;
     }
     privileges::drop_all(QEMU_ID, args.die_with_parent)?;
     let mut argv = vec![
@@ -62,12 +54,13 @@ pub fn set_up(args: &InitArgs) -> anyhow::Result<Infallible> {
     if args.probe {
         argv.push("--probe".into());
     }
-    for (interface, socket) in &sockets {
-        let packet_socket = PacketSocket {
+    for (interface, sockets) in &sockets {
+        let packet_sockets = PacketSockets {
             interface: interface.clone(),
-            descriptor: socket.as_raw_fd(),
+            tap: sockets.tap.as_raw_fd(),
+            uplink: sockets.uplink.as_ref().map(AsRawFd::as_raw_fd),
         };
-        argv.extend(["--packet-socket".into(), packet_socket.to_string().into()]);
+        argv.extend(["--packet-sockets".into(), packet_sockets.to_string().into()]);
     }
     let argv = argv
         .into_iter()
@@ -95,102 +88,53 @@ fn open_devices(accelerator: Accelerator) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Binds the pod's interface to the guest; returns the tap's packet socket.
-fn bind(args: &InitArgs) -> anyhow::Result<Vec<(String, OwnedFd)>> {
+/// Lets a descriptor live on in the programs that this process becomes and starts.
+fn keep(descriptor: &OwnedFd) -> anyhow::Result<()> {
+    let kept = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()));
+    kept.map(drop).context("cannot keep a socket")
+}
+
+/// Binds the pod's interfaces to the guest; returns the packet sockets of each, by the VMI's name
+/// for the interface.
+fn bind(args: &InitArgs) -> anyhow::Result<Vec<(String, Sockets)>> {
     let pod = Pod::new(&args.runtime_dir);
     let vmi: VirtualMachineInstance = pod::read_json(&pod.vmi())?;
-    // Validation lets one interface through: the pod has one network.
-    let Some(interface) = pod_interfaces(&vmi).next() else {
-        return Ok(vec![]);
-    };
-    let state_file = args
-        .network_state
-        .clone()
-        .unwrap_or_else(|| pod.dir().join("network-state.json"));
-    let guest = netbind::setup(&SetupOptions {
-        interface: args.interface.clone(),
-        state_file,
-        tap: TapOptions {
-            name: "tap0".into(),
-            owner: QEMU_ID,
-            group: QEMU_ID,
-            multi_queue: queue_pairs(&vmi.spec.domain, interface) > 1,
-        },
-        resolv_conf: args.resolv_conf.clone(),
-        hostname: vmi
-            .spec
-            .hostname
-            .clone()
-            .or_else(|| vmi.metadata.name.clone()),
-        dhcp: dhcp_options(interface),
-    })?;
+    attachments(&vmi, &args.interface)
+        .map(|attachment| {
+            let sockets = bind_one(args, &pod, &vmi, &attachment)?;
+            Ok((attachment.interface.name.clone(), sockets))
+        })
+        .collect()
+}
+
+fn bind_one(
+    args: &InitArgs,
+    pod: &Pod,
+    vmi: &VirtualMachineInstance,
+    attachment: &Attachment<'_>,
+) -> anyhow::Result<Sockets> {
+    let name = &attachment.interface.name;
+    let states = args.network_state.clone();
+    let states = states.unwrap_or_else(|| pod.dir().join("network-state"));
+    make(&states, 0o700)?;
+    let state_file = states.join(format!("{}.json", attachment.device));
+    let guest = netbind::setup(&setup_options(args, vmi, attachment, state_file))
+        .with_context(|| format!("cannot bind the interface {name:?}"))?;
     for warning in &guest.warnings {
-        eprintln!("virt-launcher: warning: {warning}");
+        eprintln!("virt-launcher: warning: {name}: {warning}");
     }
-    let path = pod.guest_network(&interface.name);
-    make_public(path.parent().unwrap_or(Path::new("/")))?;
+    let path = pod.guest_network(name);
+    make(path.parent().unwrap_or(Path::new("/")), 0o755)?;
     pod::write_json(&path, &guest)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
         .with_context(|| format!("cannot open up {}", path.display()))?;
-    let socket = netbind::serve::open(&guest.tap)
-        .with_context(|| format!("cannot open a packet socket on {}", guest.tap))?;
-    Ok(vec![(interface.name.clone(), socket)])
+    netbind::serve::open(&guest)
+        .with_context(|| format!("cannot open packet sockets for the interface {name:?}"))
 }
 
-fn make_public(directory: &Path) -> anyhow::Result<()> {
+/// Makes a directory with this mode, whatever the umask is.
+fn make(directory: &Path, mode: u32) -> anyhow::Result<()> {
     fs::create_dir_all(directory)
-        .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(mode)))
         .with_context(|| format!("cannot make {}", directory.display()))
-}
-
-/// The manifest's words for DHCP in netbind's.
-fn dhcp_options(interface: &Interface) -> DhcpOptions {
-    // Validation has seen that each value below parses.
-    let client = interface.mac_address.as_ref();
-    let mut options = DhcpOptions {
-        client: client.and_then(|mac| mac.parse().ok()),
-        ..DhcpOptions::default()
-    };
-    let Some(given) = &interface.dhcp_options else {
-        return options;
-    };
-    options.boot_file_name = given.boot_file_name.clone();
-    options.tftp_server_name = given.tftp_server_name.clone();
-    options.ntp_servers = given
-        .ntp_servers
-        .iter()
-        .filter_map(|server| server.parse::<Ipv4Addr>().ok())
-        .collect();
-    options.private = given
-        .private_options
-        .iter()
-        .filter_map(|private| Some((u8::try_from(private.option).ok()?, private.value.clone())))
-        .collect();
-    options
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dhcp_options_are_carried_over() {
-        let given: Interface = serde_json::from_value(serde_json::json!({
-            "name": "default",
-            "macAddress": "02:00:00:00:00:09",
-            "dhcpOptions": {
-                "bootFileName": "pxelinux.0",
-                "tftpServerName": "tftp.example",
-                "ntpServers": ["10.0.0.1"],
-                "privateOptions": [{"option": 240, "value": "x"}],
-            },
-        }))
-        .unwrap();
-        let options = dhcp_options(&given);
-        assert_eq!(options.boot_file_name.as_deref(), Some("pxelinux.0"));
-        assert_eq!(options.tftp_server_name.as_deref(), Some("tftp.example"));
-        assert_eq!(options.ntp_servers, [Ipv4Addr::new(10, 0, 0, 1)]);
-        assert_eq!(options.private[&240], "x");
-        assert_eq!(options.client, Some(netbind::Mac([2, 0, 0, 0, 0, 9])));
-    }
 }

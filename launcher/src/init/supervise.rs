@@ -159,8 +159,8 @@ fn spawn(args: &InitArgs) -> Result<Pid, SuperviseError> {
         .arg(pod.dir())
         .arg("--accelerator")
         .arg(args.accelerator.to_string());
-    for socket in &args.packet_sockets {
-        command.arg("--packet-socket").arg(socket.to_string());
+    for sockets in &args.packet_sockets {
+        command.arg("--packet-sockets").arg(sockets.to_string());
     }
     if let (Some(began), false) = (args.began, args.probe) {
         command.arg("--init-began").arg(began.to_string());

@@ -2,6 +2,7 @@
 //! <https://www.cni.dev/docs/spec/> (version 1.0.0, sections 2 to 4).
 
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -22,8 +23,8 @@ pub(super) const BRIDGE: &str = "ferrovirt0";
 /// The plugin that sets up a pod's loopback interface.
 const LOOPBACK: &str = "loopback";
 
-/// The addresses of that network.
-const SUBNET: &str = "10.143.0.0/24";
+/// The addresses of that network. Those of IPv6 are unique local ones (RFC 4193).
+const SUBNETS: [&str; 2] = ["10.143.0.0/24", "fd10:143::/64"];
 
 /// How long a plugin may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -113,9 +114,14 @@ pub(super) struct Attachment {
 }
 
 impl Network {
-    /// The network of `run`: a bridge with the gateway's address and NAT to the outside.
-    /// `data` keeps the addresses in use.
-    pub(super) fn default_bridge(data: &Path, directories: Vec<PathBuf>) -> Self {
+    /// The network of `run`: a bridge with the gateway's addresses and NAT to the outside, with or
+    /// without IPv6. `data` keeps the addresses in use.
+    pub(super) fn default_bridge(data: &Path, directories: Vec<PathBuf>, ipv6: bool) -> Self {
+        let families = if ipv6 { 2 } else { 1 };
+        let ranges = SUBNETS.iter().map(|subnet| json!([{"subnet": subnet}]));
+        let routes = ["0.0.0.0/0", "::/0"]
+            .into_iter()
+            .map(|to| json!({"dst": to}));
         let bridge = json!({
             "type": "bridge",
             "bridge": BRIDGE,
@@ -124,8 +130,8 @@ impl Network {
             "ipam": {
                 "type": "host-local",
                 "dataDir": data,
-                "ranges": [[{"subnet": SUBNET}]],
-                "routes": [{"dst": "0.0.0.0/0"}],
+                "ranges": ranges.take(families).collect::<Vec<_>>(),
+                "routes": routes.take(families).collect::<Vec<_>>(),
             },
         });
         Self {
@@ -313,6 +319,17 @@ impl Network {
     }
 }
 
+/// The addresses that a plugin's result has for the pod, each with its prefix length.
+pub(super) fn addresses(result: &Value) -> impl Iterator<Item = &str> {
+    let ips = result["ips"].as_array().into_iter().flatten();
+    ips.filter_map(|ip| ip["address"].as_str())
+}
+
+/// The address of `10.0.0.2/24`.
+pub(super) fn host_part(address: &str) -> Option<IpAddr> {
+    address.split('/').next()?.parse().ok()
+}
+
 /// Waits for a plugin, leader of its process group; kills one that has not closed its outputs in time, and returns none then.
 fn output(mut child: Child, limit: Duration) -> io::Result<Option<Output>> {
     let until = Instant::now() + limit;
@@ -388,6 +405,44 @@ mod tests {
     }
 
     #[test]
+    fn the_default_network_has_ipv6_only_where_that_is_asked_for() {
+        let cases = [
+            (
+                false,
+                json!(["10.143.0.0/24"]),
+                json!([{"dst": "0.0.0.0/0"}]),
+            ),
+            (
+                true,
+                json!(["10.143.0.0/24", "fd10:143::/64"]),
+                json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]),
+            ),
+        ];
+        for (ipv6, subnets, routes) in cases {
+            let network = Network::default_bridge(Path::new("/nonexistent"), vec![], ipv6);
+            let ipam = &network.plugins[0]["ipam"];
+            let ranges = ipam["ranges"].as_array().unwrap();
+            let made: Vec<_> = ranges
+                .iter()
+                .map(|range| range[0]["subnet"].clone())
+                .collect();
+            assert_eq!(Value::from(made), subnets);
+            assert_eq!(ipam["routes"], routes);
+        }
+    }
+
+    #[test]
+    fn a_result_s_addresses_are_read() {
+        let result = json!({"ips": [{"address": "10.0.0.2/24"}, {}, {"address": "fd00::2/64"}]});
+        let hosts: Vec<_> = addresses(&result).filter_map(host_part).collect();
+        assert_eq!(
+            hosts,
+            ["10.0.0.2", "fd00::2"].map(|host| host.parse::<IpAddr>().unwrap())
+        );
+        assert_eq!(addresses(&Value::Null).count(), 0);
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let cases = [
             (r#"{"cniVersion":"1.0.0","type":"ptp"}"#, "\"name\""),
@@ -429,7 +484,8 @@ mod tests {
 
     #[test]
     fn a_plugin_type_is_never_a_path() {
-        let network = Network::default_bridge(Path::new("/nonexistent"), vec!["/usr".into()]);
+        let data = Path::new("/nonexistent");
+        let network = Network::default_bridge(data, vec!["/usr".into()], true);
         for kind in ["bin/true", "../bin/true", ""] {
             assert!(
                 matches!(network.find(kind), Err(CniError::Missing { .. })),

@@ -13,12 +13,13 @@ use crds::VirtualMachineInstance;
 use crds::manifest::{self, Manifest};
 use k8s_openapi::api::core::v1::LocalObjectReference;
 
-use super::sandbox::{INTERFACE, Sandbox};
+use super::sandbox::{Attached, Sandbox};
 use super::shim::{self, Mount, SANDBOX, Spec};
 use super::timeline::Timeline;
-use super::{RunArgs, cache};
+use super::{RunArgs, cache, cni};
 use crate::convert::{Accelerator, KernelBoot};
 use crate::images::{Progress, Puller, Store};
+use crate::network::PRIMARY;
 use crate::pod::{self, Pod, QEMU_ID, RUNTIME_DIR};
 use crate::volumes::{Layout, SecretData, host_disk};
 
@@ -27,6 +28,10 @@ const LONGEST_MANIFEST: u64 = 4 << 20;
 
 /// As much as a Secret of a cluster holds (bytes).
 const LARGEST_SECRET: u64 = 1 << 20;
+
+/// How long what CNI said may take to be so, in seconds: duplicate address detection takes one or
+/// two.
+const NETWORK_SECONDS: u32 = 10;
 
 /// `NAME=PATH`: a file of this machine that stands for an object of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -346,13 +351,15 @@ pub(super) fn furnish(
     let init = [
         "--die-with-parent".to_owned(),
         format!("--accelerator={accelerator}"),
-        format!("--interface={INTERFACE}"),
+        format!("--interface={PRIMARY}"),
         format!("--network-state={}", state.display()),
+        format!("--network-timeout={NETWORK_SECONDS}"),
         format!(
             "--resolv-conf={}",
             Path::new(RUNTIME_DIR).join(resolv_conf).display()
         ),
     ];
+    let expected = sandbox.attached.iter().map(expect);
     Ok(Spec {
         sandbox: Some(sandbox.clone()),
         runtime_dir: runtime,
@@ -360,8 +367,15 @@ pub(super) fn furnish(
         accelerator,
         parent: std::process::id(),
         mounts: resolved.mounts.clone(),
-        init: init.to_vec(),
+        init: init.into_iter().chain(expected).collect(),
     })
+}
+
+/// What CNI said that an interface has, for init to wait for.
+fn expect(attached: &Attached) -> String {
+    let addresses = cni::addresses(&attached.result).filter_map(cni::host_part);
+    let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    format!("--expect={}={}", attached.device, addresses.join(","))
 }
 
 fn make_parent(path: &Path) -> anyhow::Result<()> {

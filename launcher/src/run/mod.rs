@@ -13,6 +13,8 @@ mod cache;
 mod cni;
 mod console;
 mod inputs;
+mod ipv6;
+mod networks;
 mod ping;
 mod preflight;
 mod sandbox;
@@ -35,7 +37,6 @@ pub use sandbox::{Sandbox, find, is_kept, list};
 pub use timeline::Output;
 
 use crate::emulation::Emulation;
-use cni::Network;
 use session::{Session, Signals};
 use timeline::Timeline;
 
@@ -56,9 +57,13 @@ pub struct RunArgs {
     /// What executes the guest's instructions.
     #[arg(long, value_enum, default_value_t)]
     pub emulation: Emulation,
-    /// A CNI configuration (.conf or .conflist) instead of a bridge with NAT.
+    /// A CNI configuration (.conf or .conflist) for the pod's own network, instead of a bridge with
+    /// NAT.
     #[arg(long, value_name = "FILE")]
     pub cni_conf: Option<PathBuf>,
+    /// The CNI configuration that stands for a multus network: NAME is the manifest's networkName.
+    #[arg(long = "network", value_name = "NAME=FILE")]
+    pub networks: Vec<Binding>,
     /// A further directory of CNI plugins; looked through first.
     #[arg(long, value_name = "DIR")]
     pub cni_bin: Vec<PathBuf>,
@@ -135,23 +140,23 @@ pub async fn run(root: PathBuf, args: RunArgs) -> anyhow::Result<()> {
 
     sandbox::sweep(&root);
     let resolved = inputs::resolve(&root, &args, &vmi, &timeline)?;
-    let network = match &args.cni_conf {
-        _ if crate::init::pod_interfaces(&vmi).next().is_none() => None,
-        Some(file) => Some(Network::read(file, args.cni_bin.clone())?),
-        None => Some(Network::default_bridge(
-            &root.join("cni"),
-            args.cni_bin.clone(),
-        )),
-    };
+    let networks = networks::resolve(&root, &args, &vmi, &timeline)?;
     timeline.doing("asking QEMU what it can do (once a machine)");
     let capabilities = cache::capabilities(&root, accelerator).context("cannot probe QEMU")?;
 
     timeline.doing("making the pod's network");
     // From here on there is something to remove, so nothing ends this process on the spot.
     let mut signals = Signals::take().context("cannot take signals")?;
-    let (sandbox, lock) = sandbox::create(&root, &namespace, &name, network)?;
+    let (sandbox, lock) = sandbox::create(&root, &namespace, &name, networks)?;
     timeline.done("sandbox", &sandbox.describe());
     let result = async {
+        if args.until.is_some() && !sandbox.has_address() {
+            bail!(
+                "{}, so the guest can take no lease and --until guest-ready would never hold; give \
+                 the CNI configuration an ipam section, or leave --until out",
+                sandbox.describe()
+            );
+        }
         let spec = inputs::furnish(&sandbox, &vmi, accelerator, &resolved, &capabilities)?;
         if signals.came() {
             bail!("interrupted before the VM was started");

@@ -1,4 +1,4 @@
-//! A pod sandbox without a kubelet: a directory, a network namespace, a CNI attachment.
+//! A pod sandbox without a kubelet: a directory, a network namespace, CNI attachments.
 //!
 //! ```text
 //! ROOT/sandboxes/       root's alone: every VM has the same user, and none may see another's
@@ -6,7 +6,7 @@
 //!     lock           held (flock) by `run` and by the process that keeps the namespaces
 //!     sandbox.json   written before anything is made that must be unmade; goes last
 //!     netns          the network namespace, bind-mounted
-//!     network.json   netbind's state
+//!     network/       netbind's state, a file for each of the pod's interfaces
 //!     launcher.log   what init and the worker say
 //!     runtime/       the pod's runtime directory; the pod sees it by a mount, not by this path
 //! ```
@@ -14,7 +14,7 @@
 //! [`remove`] undoes all of it from whatever state it finds, so a sandbox whose makers were
 //! killed is removed by the next `run` ([`sweep`]): its lock is free.
 
-mod netns;
+pub(super) mod netns;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -30,15 +30,13 @@ use sha2::{Digest, Sha256};
 
 use super::bridge;
 use super::cni::{self, Attachment, CniError, Network};
+use crate::network::PRIMARY;
 use crate::pod::{self, PodError};
-
-/// The pod's interface, as the kubelet's runtimes name it.
-pub(super) const INTERFACE: &str = "eth0";
 
 const LOCK: &str = "lock";
 const RECORD: &str = "sandbox.json";
 const NETNS: &str = "netns";
-const NETWORK: &str = "network.json";
+const NETWORK: &str = "network";
 
 /// The pause before another look at a sandbox that is being made or removed, and how long to look.
 const MOMENT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
@@ -82,8 +80,13 @@ pub(super) enum SandboxError {
     #[error(transparent)]
     Cni(#[from] CniError),
     /// The pod's interface could not be put back.
-    #[error("cannot put the pod's interface back")]
-    Teardown(#[source] netbind::TeardownError),
+    #[error("cannot put the pod's {device} back")]
+    Teardown {
+        /// The interface.
+        device: String,
+        /// What could not be undone.
+        source: netbind::TeardownError,
+    },
 }
 
 fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
@@ -104,9 +107,22 @@ pub struct Sandbox {
     pub name: String,
     /// Its directory.
     pub dir: PathBuf,
-    /// The network, where the VM has one.
-    pub(super) network: Option<Network>,
-    /// What CNI answered.
+    /// The pod's networks, its own one first.
+    pub(super) attached: Vec<Attached>,
+}
+
+/// A network that the pod is attached to, or about to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Attached {
+    /// The VMI's name for the interface.
+    pub(super) name: String,
+    /// The name of the pod's interface.
+    pub(super) device: String,
+    /// Whether the guest is behind the pod's addresses and does not have them.
+    pub(super) masquerade: bool,
+    /// The network.
+    pub(super) network: Network,
+    /// What CNI answered; null before it did.
     pub(super) result: Value,
 }
 
@@ -128,7 +144,7 @@ impl Sandbox {
         self.dir.join("runtime")
     }
 
-    /// netbind's state.
+    /// The directory of netbind's state.
     pub(super) fn network_state(&self) -> PathBuf {
         self.dir.join(NETWORK)
     }
@@ -143,12 +159,12 @@ impl Sandbox {
         self.dir.join("launcher.log")
     }
 
-    fn attachment(&self) -> Attachment {
+    fn attachment(&self, device: &str) -> Attachment {
         let id = self.dir.file_name().unwrap_or_default().to_string_lossy();
         Attachment {
             container: format!("ferrovirt-{id}"),
             netns: self.netns(),
-            interface: INTERFACE.into(),
+            interface: device.into(),
         }
     }
 
@@ -159,12 +175,30 @@ impl Sandbox {
 
     /// What CNI gave the pod, in a line.
     pub fn describe(&self) -> String {
-        let addresses = self.result["ips"].as_array().into_iter().flatten();
-        let addresses: Vec<&str> = addresses.filter_map(|ip| ip["address"].as_str()).collect();
-        match addresses[..] {
-            [] => "the pod has no address".to_owned(),
-            _ => format!("the pod has {}", addresses.join(", ")),
+        let gave = |attached: &Attached| {
+            let addresses: Vec<&str> = cni::addresses(&attached.result).collect();
+            match addresses[..] {
+                [] => "no address".to_owned(),
+                _ => addresses.join(", "),
+            }
+        };
+        let each = self
+            .attached
+            .iter()
+            .map(|attached| match &attached.device[..] {
+                PRIMARY => gave(attached),
+                _ => format!("{} on {}", gave(attached), attached.name),
+            });
+        match &each.collect::<Vec<_>>()[..] {
+            [] => "the pod has no network".to_owned(),
+            each => format!("the pod has {}", each.join(", and ")),
         }
+    }
+
+    /// Whether CNI gave the pod any address.
+    pub(super) fn has_address(&self) -> bool {
+        let results = self.attached.iter().map(|attached| &attached.result);
+        results.flat_map(cni::addresses).next().is_some()
     }
 
     fn network_lock(&self) -> Result<Flock<File>, SandboxError> {
@@ -191,10 +225,10 @@ pub(super) fn create(
     root: &Path,
     namespace: &str,
     name: &str,
-    network: Option<Network>,
+    attached: Vec<Attached>,
 ) -> Result<(Sandbox, Lock), SandboxError> {
-    if let Some(network) = &network {
-        network.installed()?;
+    for attached in &attached {
+        attached.network.installed()?;
     }
     private_directory(&sandboxes(root))?;
     let dir = Sandbox::directory(root, namespace, name);
@@ -209,8 +243,7 @@ pub(super) fn create(
         namespace: namespace.into(),
         name: name.into(),
         dir,
-        network,
-        result: Value::Null,
+        attached,
     };
     match furnish(&mut sandbox) {
         Ok(()) => Ok((sandbox, lock)),
@@ -236,15 +269,20 @@ fn furnish(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
         .create(&runtime)
         .map_err(file("make", &runtime))?;
     netns::make(&sandbox.netns())?;
-    if let Some(network) = &sandbox.network {
-        let _lock = sandbox.network_lock()?;
-        let lo = Attachment {
-            interface: "lo".into(),
-            ..sandbox.attachment()
-        };
-        network.loopback().add(&lo)?;
-        sandbox.result = network.add(&sandbox.attachment())?;
+    let Some(first) = sandbox.attached.first() else {
+        return Ok(());
+    };
+    let _lock = sandbox.network_lock()?;
+    first.network.loopback().add(&sandbox.attachment("lo"))?;
+    for index in 0..sandbox.attached.len() {
+        let attached = &sandbox.attached[index];
+        let (device, masquerade) = (attached.device.clone(), attached.masquerade);
+        let result = attached.network.add(&sandbox.attachment(&device))?;
+        sandbox.attached[index].result = result;
         sandbox.save()?;
+        if masquerade {
+            netns::forward_ipv6(&sandbox.netns(), device)?;
+        }
     }
     Ok(())
 }
@@ -262,8 +300,8 @@ pub(super) fn remove(sandbox: &Sandbox) -> Result<(), SandboxError> {
 /// Undoes all but the directory and its lock; the record goes last.
 fn unmake(sandbox: &Sandbox) -> Result<(), SandboxError> {
     let cleared = clear(&sandbox.dir, &[LOCK, RECORD, NETNS, NETWORK]);
-    if let Some(network) = &sandbox.network {
-        put_back(sandbox).and(detach(sandbox, network))?;
+    if !sandbox.attached.is_empty() {
+        put_back(sandbox).and_then(|()| detach(sandbox))?;
     }
     // Not mounted, or not there, where making it was cut short.
     let _ = umount2(&sandbox.netns(), MntFlags::MNT_DETACH);
@@ -308,18 +346,27 @@ fn leave(dir: &Path) -> Result<(), SandboxError> {
     }
 }
 
-/// Takes the pod off its network, and the network's bridge away where this was the last pod.
-fn detach(sandbox: &Sandbox, network: &Network) -> Result<(), SandboxError> {
+/// Takes the pod off its networks, and the bridge of ours away where this was the last pod on it.
+/// One that fails keeps none of the others.
+fn detach(sandbox: &Sandbox) -> Result<(), SandboxError> {
     let _lock = sandbox.network_lock()?;
-    network.del(&sandbox.attachment(), &sandbox.result)?;
+    let mut outcome = Ok(());
+    for attached in sandbox.attached.iter().rev() {
+        let attachment = sandbox.attachment(&attached.device);
+        outcome = attached
+            .network
+            .del(&attachment, &attached.result)
+            .and(outcome);
+    }
+    outcome?;
     bridge::remove_if_unused(cni::BRIDGE).map_err(file("remove the bridge", Path::new(cni::BRIDGE)))
 }
 
-/// The pod's interface as CNI made it: so its DEL finds what it expects.
+/// The pod's interfaces as CNI made them: so its DEL finds what it expects.
 fn put_back(sandbox: &Sandbox) -> Result<(), SandboxError> {
-    let (path, state) = (sandbox.netns(), sandbox.network_state());
+    let path = sandbox.netns();
     if !netns::exists(&path) {
-        // A reboot, or an end in the middle of making it. DEL releases the pod's address where
+        // A reboot, or an end in the middle of making it. DEL releases the pod's addresses where
         // there is no namespace, and fails at a file that is none.
         return match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -328,14 +375,18 @@ fn put_back(sandbox: &Sandbox) -> Result<(), SandboxError> {
             _ => Ok(()),
         };
     }
-    if !state.exists() {
-        return Ok(());
+    let states = sandbox.network_state();
+    for attached in sandbox.attached.iter().rev() {
+        let device = attached.device.clone();
+        let state_file = states.join(format!("{device}.json"));
+        if state_file.exists() {
+            netns::enter(&path, move || {
+                netbind::teardown(&netbind::TeardownOptions { state_file })
+                    .map_err(|source| SandboxError::Teardown { device, source })
+            })??;
+        }
     }
-    netns::enter(&path, move || {
-        netbind::teardown(&netbind::TeardownOptions { state_file: state })
-            .map(drop)
-            .map_err(SandboxError::Teardown)
-    })?
+    Ok(())
 }
 
 /// Removes every sandbox below `root` that nobody looks after any more.
@@ -388,8 +439,7 @@ fn load(dir: &Path) -> Sandbox {
         namespace: String::new(),
         name: String::new(),
         dir: dir.to_owned(),
-        network: None,
-        result: Value::Null,
+        attached: vec![],
     })
 }
 

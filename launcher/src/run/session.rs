@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Seek, SeekFrom};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -24,11 +24,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::console::{self, Left};
-use super::sandbox::{Lock, Sandbox};
+use super::sandbox::{Attached, Lock, Sandbox};
 use super::shim::Spec;
 use super::story::{Story, watch, word};
 use super::timeline::Timeline;
-use super::{Until, ping};
+use super::{Until, cni, ping};
 use crate::clock::monotonic_us;
 use crate::lifecycle::{Outcome, Record};
 use crate::pod;
@@ -46,7 +46,7 @@ const FAREWELL: Duration = Duration::from_millis(300);
 const RECORD: u64 = 64 * 1024;
 
 /// The user's session at the serial console.
-type Attached = tokio::task::JoinHandle<Result<Left, console::ConsoleError>>;
+type Attachment = tokio::task::JoinHandle<Result<Left, console::ConsoleError>>;
 
 /// The signals that ask for the end, from the moment when there is something to remove.
 pub(super) struct Signals([Signal; 3]);
@@ -88,9 +88,13 @@ pub(super) struct Session {
     story: Story,
     /// How often the user has asked for the end.
     asked: u32,
-    /// The guest's address, while it is asked for a sign of life.
-    pinged: Option<Ipv4Addr>,
-    console: Option<Attached>,
+    /// The interface that the guest is asked at for a sign of life.
+    asked_at: Option<String>,
+    /// The network namespace that it is asked from, where that is not this host's.
+    asked_from: Option<PathBuf>,
+    /// The guest's addresses, while they are asked.
+    pinged: Vec<IpAddr>,
+    console: Option<Attachment>,
     /// The console went away with a worker; the next one has it again.
     reattach: bool,
     /// When the processes are killed.
@@ -139,6 +143,10 @@ impl Session {
         fcntl(&**lock, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).context("cannot keep the lock")?;
         let devices = &vmi.spec.domain.devices;
         let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        let reached = reached(sandbox);
+        // The guest's own address is known to the pod alone then, and it is the pod that may answer
+        // for the pod's.
+        let masquerade = reached.is_some_and(|reached| reached.masquerade);
         let has_console = devices.autoattach_serial_console.unwrap_or(true);
         Ok(Self {
             runtime_dir: sandbox.runtime_dir(),
@@ -148,7 +156,9 @@ impl Session {
             until,
             story: Story::default(),
             asked: 0,
-            pinged: None,
+            asked_at: reached.map(|reached| reached.name.clone()),
+            asked_from: masquerade.then(|| sandbox.netns()),
+            pinged: vec![],
             console: None,
             reattach: false,
             kill_at: None,
@@ -175,7 +185,7 @@ impl Session {
                 biased;
                 Some(event) = events.recv() => Next::Event(event),
                 () = signals.asked() => Next::Asked,
-                result = answered(self.pinged) => Next::Answered(result),
+                result = ping::until_answered(&self.pinged, self.asked_from.as_deref()) => Next::Answered(result),
                 left = leave(&mut self.console) => Next::Console(left),
                 () = at(deadline) => Next::TimedOut,
                 () = at(self.kill_at) => Next::Stuck,
@@ -243,8 +253,8 @@ impl Session {
         }
         // A worker that was killed may have granted the lease and told nobody.
         let may_hold = [EventKind::LeaseGranted, EventKind::DomainAdopted].contains(&event.kind());
-        if may_hold && !self.story.ready && self.pinged.is_none() {
-            self.pinged = self.leased_address().await;
+        if may_hold && !self.story.ready {
+            self.pinged = self.held_addresses().await;
         }
     }
 
@@ -268,7 +278,7 @@ impl Session {
     }
 
     async fn answered(&mut self, timeline: &Timeline, result: std::io::Result<()>) {
-        self.pinged = None;
+        self.pinged = vec![];
         if let Err(error) = result {
             timeline.note(&format!("warning: cannot ping the guest: {error}"));
             return;
@@ -320,25 +330,23 @@ impl Session {
         }
     }
 
-    /// The guest's address, where it holds it.
-    async fn leased_address(&self) -> Option<Ipv4Addr> {
+    /// The addresses that the guest holds where it is asked.
+    async fn held_addresses(&self) -> Vec<IpAddr> {
         let asked = async {
             let mut client = launcher_api::connect(&self.runtime_dir).await.ok()?;
-            Some(
-                client
-                    .get_status(GetStatusRequest {})
-                    .await
-                    .ok()?
-                    .into_inner(),
-            )
+            let status = client.get_status(GetStatusRequest {}).await.ok()?;
+            Some(status.into_inner())
         };
-        let status = timeout(CALL, asked).await.ok()??;
-        let held = status
-            .interfaces
-            .iter()
-            .filter(|interface| interface.leased);
-        held.into_iter()
-            .find_map(|interface| ping::host_part(&interface.address))
+        let Ok(Some(status)) = timeout(CALL, asked).await else {
+            return vec![];
+        };
+        let interfaces = status.interfaces.iter();
+        interfaces
+            .filter(|interface| Some(&interface.name) == self.asked_at.as_ref())
+            .flat_map(|interface| &interface.addresses)
+            .filter(|address| address.leased)
+            .filter_map(|address| cni::host_part(&address.address))
+            .collect()
     }
 
     /// Asks the launcher; where it does not answer, its parent.
@@ -398,14 +406,14 @@ fn tell(timeline: &Timeline, event: &Event) {
     timeline.at(then, &word(event), &event.message);
 }
 
-async fn answered(address: Option<Ipv4Addr>) -> std::io::Result<()> {
-    match address {
-        Some(address) => ping::until_answered(address).await,
-        None => std::future::pending().await,
-    }
+/// The network that the guest can be reached on: the first that has an address, which is the pod's
+/// own where that has one.
+fn reached(sandbox: &Sandbox) -> Option<&Attached> {
+    let mut attached = sandbox.attached.iter();
+    attached.find(|attached| cni::addresses(&attached.result).next().is_some())
 }
 
-async fn leave(console: &mut Option<Attached>) -> Result<Left, console::ConsoleError> {
+async fn leave(console: &mut Option<Attachment>) -> Result<Left, console::ConsoleError> {
     match console {
         Some(session) => session.await.unwrap_or(Ok(Left::ByLauncher)),
         None => std::future::pending().await,

@@ -1,5 +1,6 @@
 //! virt-worker: the unprivileged half of the launcher. It makes the disks, drives libvirt's
-//! embedded QEMU driver, answers the guest's DHCP and serves the launcher's protocol.
+//! embedded QEMU driver, answers the guest's DHCP, is its IPv6 router's voice and serves the
+//! launcher's protocol.
 //!
 //! `virt-launcher init` starts it and starts it again when it dies; the guest notices neither.
 //! Exit status: 0 where the VM ended well, 3 where it failed; anything else is a worker that
@@ -22,7 +23,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use crds::VirtualMachineInstance;
 use launcher::convert::Accelerator;
-use launcher::init::PacketSocket;
+use launcher::init::PacketSockets;
 use launcher::lifecycle::{Outcome, Record};
 use launcher::pod::{self, Pod};
 use launcher_api::launcher_server::LauncherServer;
@@ -57,9 +58,9 @@ enum Role {
         /// What executes the guest's instructions.
         #[arg(long)]
         accelerator: Accelerator,
-        /// A packet socket on a tap, as INTERFACE=DESCRIPTOR.
-        #[arg(long = "packet-socket")]
-        packet_sockets: Vec<PacketSocket>,
+        /// The packet sockets of an interface, as INTERFACE=TAP[,UPLINK].
+        #[arg(long)]
+        packet_sockets: Vec<PacketSockets>,
         /// When init began, in microseconds of `CLOCK_MONOTONIC`.
         #[arg(long)]
         init_began: Option<u64>,
@@ -139,7 +140,7 @@ fn unblock_signals() -> anyhow::Result<()> {
 async fn run(
     pod: Pod,
     accelerator: Accelerator,
-    packet_sockets: Vec<PacketSocket>,
+    packet_sockets: Vec<PacketSockets>,
     init_began: Option<u64>,
 ) -> anyhow::Result<Outcome> {
     let terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
@@ -172,7 +173,7 @@ async fn run(
     );
 
     let (lease_sender, leases) = mpsc::unbounded_channel();
-    let interfaces = dhcp::serve(&pod, packet_sockets, record.leased, &lease_sender)?;
+    let interfaces = dhcp::serve(&pod, packet_sockets, &record.leased, &lease_sender)?;
 
     let status = watch::Sender::new(Status {
         name,

@@ -131,7 +131,8 @@ fn bound(
     pod: &Pod,
     vmi: &VirtualMachineInstance,
 ) -> anyhow::Result<BTreeMap<String, BoundInterface>> {
-    launcher::init::pod_interfaces(vmi)
+    let interfaces = vmi.spec.domain.devices.interfaces.iter();
+    interfaces
         .map(|interface| {
             let network: netbind::GuestNetwork =
                 launcher::pod::read_json(&pod.guest_network(&interface.name))?;

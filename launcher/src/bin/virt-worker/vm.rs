@@ -12,7 +12,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::dhcp::LeaseEvent;
+use crate::dhcp::{self, Change, LeaseEvent};
 use crate::events::Events;
 use crate::hypervisor::Hypervisor;
 
@@ -164,21 +164,21 @@ impl Task {
         outcome
     }
 
-    fn lease(&mut self, event: LeaseEvent) {
-        let Some(change) = event.leased else {
-            self.events.push(event.kind, event.message);
-            return;
-        };
-        self.record.leased = change;
-        self.save();
-        self.status.send_modify(|status| {
-            for interface in &mut status.interfaces {
-                if interface.name == event.interface {
-                    interface.leased = change;
-                }
-            }
-        });
-        self.events.push(event.kind, event.message);
+    fn lease(&mut self, LeaseEvent { interface, told }: LeaseEvent) {
+        if let Some(change) = told.change {
+            let held = self.record.leased.entry(interface).or_default();
+            match change {
+                Change::Holds(address) => held.insert(address),
+                Change::Left(address) => held.remove(&address),
+            };
+            self.save();
+            let held = &self.record.leased;
+            self.status.send_modify(|status| {
+                let interfaces = status.interfaces.iter_mut();
+                interfaces.for_each(|interface| dhcp::mark(interface, held));
+            });
+        }
+        self.events.push(told.kind, told.message);
     }
 
     /// A disk that is full must not end the guest: the record only serves a next worker.

@@ -49,6 +49,34 @@ fn interfaces() {
 }
 
 #[test]
+fn each_interface_ends_in_its_own_tap() {
+    let vmi = instance(
+        "domain: {memory: {guest: 64Mi}, cpu: {cores: 2}, devices: {
+           networkInterfaceMultiqueue: true, interfaces: [
+             {name: blue, bootOrder: 2},
+             {name: default, masquerade: {}, model: e1000, bootOrder: 1},
+             {name: red, macAddress: 02:00:00:00:00:0a}]}},
+         networks: [{name: default, pod: {}}, {name: red, multus: {networkName: red}},
+           {name: blue, multus: {networkName: space/blue}}]",
+    );
+    let mut host = host(&vmi);
+    for attachment in crate::network::attachments(&vmi, crate::network::PRIMARY) {
+        let bound = host.interfaces.get_mut(&attachment.interface.name);
+        bound.expect("each interface is bound").tap = attachment.tap;
+    }
+    expect(
+        &vmi,
+        &host,
+        &[
+            r#"<interface type="ethernet"><target dev="tap16477688c0e" managed="no"/><model type="virtio-non-transitional"/><driver queues="2"/><mtu size="1480"/><boot order="2"/><alias name="ua-blue"/></interface><interface"#,
+            r#"<target dev="tap0" managed="no"/><model type="e1000"/><mtu size="1480"/><boot order="1"/><alias name="ua-default"/></interface><interface"#,
+            r#"<mac address="02:00:00:00:00:0a"/><target dev="tapb1f51a511f1" managed="no"/>"#,
+            r#"<driver queues="2"/><mtu size="1480"/><rom enabled="no"/><alias name="ua-red"/></interface>"#,
+        ],
+    );
+}
+
+#[test]
 fn the_bound_mac_is_the_guests() {
     let vmi = with_interface("macAddress: 02-00-00-12-34-56");
     let mut host = host(&vmi);

@@ -5,13 +5,14 @@ use std::path::Path;
 use super::*;
 
 /// KubeVirt's examples that this version runs.
-const EXAMPLES: [&str; 8] = [
+const EXAMPLES: [&str; 9] = [
     "vm-cirros",
     "vm-cirros-sata",
     "vm-priorityclass",
     "vmi-ephemeral",
     "vmi-host-disk",
     "vmi-kernel-boot",
+    "vmi-masquerade",
     "vmi-nocloud",
     "vmi-sata",
 ];

@@ -1,6 +1,6 @@
 //! A network namespace that a file keeps, as long as it is mounted there.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -40,7 +40,7 @@ pub(super) fn make(path: &Path) -> Result<(), SandboxError> {
 }
 
 /// Runs `task` on a thread of its own that has entered the namespace.
-pub(super) fn enter<T: Send + 'static>(
+pub(in crate::run) fn enter<T: Send + 'static>(
     netns: &Path,
     task: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SandboxError> {
@@ -54,6 +54,26 @@ pub(super) fn enter<T: Send + 'static>(
         })?;
         Ok(task())
     })
+}
+
+/// Lets the pod forward IPv6, which masquerade takes and no netlink path sets: the pod's own
+/// `/proc/sys` is read-only, so it is for who makes the pod, as `securityContext.sysctls` is in a
+/// cluster. Default routes from router advertisements stay. Nothing happens in a kernel without
+/// IPv6.
+pub(super) fn forward_ipv6(netns: &Path, device: String) -> Result<(), SandboxError> {
+    enter(netns, move || {
+        let settings = Path::new("/proc/sys/net/ipv6/conf");
+        let accept_ra = settings.join(device).join("accept_ra");
+        let forwarding = settings.join("all/forwarding");
+        let accepts = fs::read_to_string(&accept_ra);
+        if accepts.is_ok_and(|value| value.trim() == "1") {
+            fs::write(&accept_ra, "2").map_err(file("write", &accept_ra))?;
+        }
+        match fs::write(&forwarding, "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            written => written.map_err(file("write", &forwarding)),
+        }
+    })?
 }
 
 fn on_thread<T: Send + 'static>(
