@@ -473,6 +473,7 @@ fn describe(step: &Step) -> String {
         Step::Up { link } => format!("bring up {link}"),
         Step::Attach { link, bridge } => format!("attach {link} to {bridge}"),
         Step::StopLearning { port } => format!("stop address learning on {port}"),
+        Step::Hairpin { port } => format!("let {port} send back what entered by it"),
         Step::PinGuest { mac, port } => format!("pin {mac} to {port}"),
     }
 }

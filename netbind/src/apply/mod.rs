@@ -158,13 +158,12 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
             )
         }
         Step::StopLearning { port } => {
-            let settings = InfoPortData::BridgePort(vec![InfoBridgePort::Learning(false)]);
-            let info = vec![
-                LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(settings),
-            ];
             let what = format!("stop address learning on {port}");
-            set(netlink, port, what, vec![LinkAttribute::LinkInfo(info)])
+            set_port(netlink, port, what, InfoBridgePort::Learning(false))
+        }
+        Step::Hairpin { port } => {
+            let what = format!("turn on hairpin mode of {port}");
+            set_port(netlink, port, what, InfoBridgePort::HairpinMode(true))
         }
         Step::PinGuest { mac, port } => {
             let error = || format!("pin {mac} to {port}");
@@ -224,6 +223,20 @@ fn set(
     netlink
         .change(RouteNetlinkMessage::NewLink(link_request(0, attributes)), 0)
         .map_err(ApplyError::new(what))
+}
+
+/// Changes a port of a bridge.
+fn set_port(
+    netlink: &mut Netlink,
+    port: &str,
+    what: String,
+    setting: InfoBridgePort,
+) -> Result<(), ApplyError> {
+    let info = vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![setting])),
+    ];
+    set(netlink, port, what, vec![LinkAttribute::LinkInfo(info)])
 }
 
 fn find(netlink: &mut Netlink, name: &str) -> io::Result<Link> {

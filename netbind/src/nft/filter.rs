@@ -4,30 +4,30 @@
 //!
 //! ```text
 //! table bridge k6t-eth0 {
-//!     set link_local { type ipv6_addr; size 8; flags dynamic,timeout; timeout 10m }
-//!     chain entering { type filter hook prerouting priority -300
-//!                      iifname "tap0" goto guest; iifname "eth0" goto network }
-//!     chain local    { type filter hook input priority 0; iifname "eth0" drop; iifname "tap0" drop }
-//!     chain network  { ether saddr MAC drop; meta l4proto tcp accept
-//!                      udp dport { 67, 68, 546, 547 } drop; icmpv6 type { 133, 134 } drop }
-//!     chain guest    { ether saddr != MAC drop
-//!                      ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
-//!                      ether type ip goto sent_ipv4; ether type ip6 goto sent_ipv6; ether type arp goto sent_arp
-//!                      drop }
-//!     chain sent_ipv4 { ip saddr IPV4 goto content; drop }
-//!     chain sent_ipv6 { ip6 saddr IPV6 goto named; ip6 saddr ROUTER drop
-//!                      ip6 saddr fe80::/10 update @link_local { ip6 saddr } goto named
-//!                      ip6 saddr :: goto unnamed; drop }
-//!     chain named    { icmpv6 type 136 goto claim; goto content }
-//!     chain unnamed  { icmpv6 type 135 goto claim; icmpv6 type { 131, 132, 143 } accept; drop }
-//!     chain claim    { @th,64,128 IPV6 accept; @th,64,128 ROUTER drop
-//!                      @th,64,128 & ffc0:: == fe80:: accept; drop }
-//!     chain sent_arp  { arp saddr ether != MAC drop; arp saddr ip IPV4 accept
-//!                      arp saddr ip 0.0.0.0 arp daddr ip IPV4 accept; drop }
-//!     chain content  { meta l4proto tcp accept
-//!                      udp dport { 67, 68, 546, 547 } drop; udp sport { 67, 547 } drop
-//!                      icmpv6 type { 133, 134, 137 } drop; frag frag-off 0 goto first }
-//!     chain first    { @th,0,8 >= 0 accept; drop }
+//!   set link_local  { type ipv6_addr; size 8; flags dynamic,timeout; timeout 10m }
+//!   chain entering  { type filter hook prerouting priority -300
+//!                     iifname "tap0" goto guest; iifname "eth0" goto network }
+//!   chain local     { type filter hook input priority 0; iifname "eth0" drop; iifname "tap0" drop }
+//!   chain network   { ether saddr MAC drop; meta l4proto tcp accept
+//!                     udp dport { 67, 68, 546, 547 } drop; icmpv6 type { 133, 134 } drop }
+//!   chain guest     { ether saddr != MAC drop
+//!                     ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
+//!                     ether type ip goto sent_ipv4; ether type ip6 goto sent_ipv6
+//!                     ether type arp goto sent_arp; drop }
+//!   chain sent_ipv4 { ip saddr IPV4 goto content; drop }
+//!   chain sent_ipv6 { ip6 saddr IPV6 goto named; ip6 saddr ROUTER drop
+//!                     ip6 saddr fe80::/10 update @link_local { ip6 saddr } goto named
+//!                     ip6 saddr :: goto unnamed; drop }
+//!   chain named     { icmpv6 type 136 goto claim; goto content }
+//!   chain unnamed   { icmpv6 type 135 goto claim; icmpv6 type { 131, 132, 143 } accept; drop }
+//!   chain claim     { @th,64,128 IPV6 accept; @th,64,128 ROUTER drop
+//!                     @th,64,128 & ffc0:: == fe80:: accept; drop }
+//!   chain sent_arp  { arp saddr ether != MAC drop; arp saddr ip IPV4 accept
+//!                     arp saddr ip 0.0.0.0 arp daddr ip IPV4 accept; drop }
+//!   chain content   { meta l4proto tcp accept
+//!                     udp dport { 67, 68, 546, 547 } drop; udp sport { 67, 547 } drop
+//!                     icmpv6 type { 133, 134, 137 } drop; frag frag-off 0 goto first }
+//!   chain first     { @th,0,8 >= 0 accept; drop }
 //! }
 //! ```
 //!
@@ -39,16 +39,26 @@
 //! * `link_local` bounds how many link-local addresses a guest has at a time: each costs its
 //!   neighbours an entry in a table that all pods of a node share.
 //! * A message from `::` is about an address that its sender is yet to have (RFC 4862 section
-//!   5.4), and MLD reports that go with it (RFC 3810 section 5.2.13). A probe of ARP is the same
+//!   5.4), or an MLD report that goes with it (RFC 3810 section 5.2.13). A probe of ARP is the same
 //!   (RFC 5227). Both may ask for the guest's own addresses only: asked for another's, its owner
-//!   would give it up.
+//!   could give it up.
 //! * `content` holds without anti-spoofing as well. `frag frag-off 0` are first fragments: one that
 //!   does not tell what is in it could be anything (RFC 7112). Frames with two tags are dropped for
 //!   the same reason: hosts take a tag of number 0 for none.
 //!
-//! With anti-spoofing off `guest` holds the rule of group addresses, the one of tags, and `goto
-//! content`; where the pod has no address to check against, MAC and EtherType are checked. In
-//! masquerade binding the tap is the only port.
+//! With anti-spoofing off, `guest` holds the rule of group addresses, `meta protocol { 8021q, 8021ad }
+//! drop`, and `goto content`. Where the pod has no address to check against, MAC and EtherType are
+//! checked, and what a client asks may cross.
+//!
+//! In masquerade binding the tap is the only port, and turns frames back to the guest (see
+//! [`Step::Hairpin`](crate::Step::Hairpin)): those, and none but those, that were translated to it.
+//!
+//! ```text
+//!   chain turned    { type filter hook forward priority 0
+//!                     iifname "tap0" oifname "tap0" ip daddr GUEST accept
+//!                     iifname "tap0" oifname "tap0" ip6 daddr GUEST accept
+//!                     iifname "tap0" oifname "tap0" drop }
+//! ```
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -56,7 +66,7 @@ use std::time::Duration;
 
 use super::batch::{self, Batch, Family, Hook, Kind, Place, Recent};
 use super::expression::{Field, Match, Statement, exists, is, is_not, masked, noted, one_of};
-use super::{ICMPV6, TCP, UDP, enters, port, ports};
+use super::{ICMPV6, TCP, UDP, enters, leaves, port, ports};
 use crate::plan::{Allowed, Filter};
 
 /// EtherTypes (IEEE).
@@ -124,6 +134,8 @@ fn fill(batch: &mut Batch<'_>, filter: &Filter) {
         for link in [interface, &filter.tap] {
             batch.rule("local", &[enters(link)], &Drop);
         }
+    } else {
+        batch.base_chain("turned", &hook(Place::Forward, 0));
     }
     batch.chains(&["guest"]);
     if checked.is_some() {
@@ -142,6 +154,8 @@ fn fill(batch: &mut Batch<'_>, filter: &Filter) {
     if let Some(interface) = &filter.interface {
         batch.rule("entering", &[enters(interface)], &Goto("network"));
         network(batch, filter);
+    } else {
+        turned(batch, filter);
     }
     if filter.allowed.is_some() {
         batch.rule("guest", &[is_not(Field::MAC_FROM, filter.guest.0)], &Drop);
@@ -183,6 +197,23 @@ fn network(batch: &mut Batch<'_>, filter: &Filter) {
         let types = [icmpv6::ROUTER_SOLICITATION, icmpv6::ROUTER_ADVERTISEMENT];
         batch.rule("network", &message(types), &Drop);
     }
+}
+
+/// What the tap sends back to the guest.
+fn turned(batch: &mut Batch<'_>, filter: &Filter) {
+    let back = || vec![enters(&filter.tap), leaves(&filter.tap)];
+    if let Some(allowed) = &filter.allowed {
+        let ipv4 = allowed.ipv4.iter().map(Ipv4Addr::octets);
+        let ipv4 = ipv4.map(|own| [is(Field::PROTOCOL, IPV4), is(Field::IPV4_TO, own)]);
+        let ipv6 = allowed.ipv6.iter().map(Ipv6Addr::octets);
+        let ipv6 = ipv6.map(|own| [is(Field::PROTOCOL, IPV6), is(Field::IPV6_TO, own)]);
+        for own in ipv4.chain(ipv6) {
+            let mut matches = back();
+            matches.extend(own);
+            batch.rule("turned", &matches, &Statement::Accept);
+        }
+    }
+    batch.rule("turned", &back(), &Statement::Drop);
 }
 
 /// Whose IPv4 packets the guest sends.

@@ -1,6 +1,6 @@
 //! The translation between a guest's network and its pod's addresses: masquerade binding.
 //!
-//! Of IPv4; of IPv6 the same with its addresses:
+//! Of IPv4; of IPv6 the same, but for loopback addresses:
 //!
 //! ```text
 //! table inet k6t-eth0 {
@@ -27,7 +27,8 @@
 //! `tcp dport { ... }`, and everything else (ICMP as well) stays the pod's.
 //!
 //! * `loopback`: the bridge routes loopback addresses, for `local` needs that, and the guest would
-//!   be let in by it. It looks before any translation back.
+//!   be let in by it. It looks before any translation back. IPv6 has no such setting: the pod's `::1`
+//!   stays the pod's.
 //! * `inbound` and `outbound` hold for what comes from the bridge too: a guest that calls the pod's
 //!   address reaches itself, and sees its router call, not itself.
 //! * `crossing`: what no connection is known for would leave untranslated. The last rule is there
@@ -38,7 +39,7 @@
 //! beside this.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::batch::{self, Batch, Family, Hook, Kind, Place};
 use super::expression::{Field, Match, Statement, any, is, one_of};
@@ -68,7 +69,6 @@ pub(crate) fn remove(table: &str) -> io::Result<()> {
 struct Side {
     version: Version,
     pod: Vec<Vec<u8>>,
-    loopback: Vec<u8>,
     guest: IpAddr,
     forwarded: bool,
 }
@@ -81,22 +81,28 @@ enum Version {
 
 impl Side {
     fn of(nat: &Nat) -> impl Iterator<Item = Self> {
-        use std::net::{Ipv4Addr, Ipv6Addr};
         let ipv4 = nat.ipv4.as_ref().map(|ipv4| Self {
             version: Version::Ipv4,
             pod: ipv4.pod.iter().map(|ip| ip.octets().into()).collect(),
-            loopback: Ipv4Addr::LOCALHOST.octets().into(),
             guest: ipv4.guest.into(),
             forwarded: ipv4.forwarded,
         });
         let ipv6 = nat.ipv6.as_ref().map(|ipv6| Self {
             version: Version::Ipv6,
             pod: ipv6.pod.iter().map(|ip| ip.octets().into()).collect(),
-            loopback: Ipv6Addr::LOCALHOST.octets().into(),
             guest: ipv6.guest.into(),
             forwarded: ipv6.forwarded,
         });
         ipv4.into_iter().chain(ipv6)
+    }
+
+    /// The pod's own loopback address, where it can be the guest's. The kernel takes packets for `::1`
+    /// from the loopback interface only, so that no answer could come back.
+    fn loopback(&self) -> Option<Vec<u8>> {
+        match self.version {
+            Version::Ipv4 => Some(Ipv4Addr::LOCALHOST.octets().into()),
+            Version::Ipv6 => None,
+        }
     }
 
     fn version(&self) -> Match {
@@ -108,22 +114,14 @@ impl Side {
         is(Field::IP_VERSION, [value])
     }
 
-    fn from(&self, address: impl Into<Vec<u8>>) -> Match {
-        let field = match self.version {
-            Version::Ipv4 => Field::IPV4_FROM,
-            Version::Ipv6 => Field::IPV6_FROM,
-        };
-        is(field, address)
-    }
-
-    fn from_guest(&self) -> Match {
+    fn sent_by_guest(&self) -> Match {
         match self.guest {
-            IpAddr::V4(guest) => self.from(guest.octets()),
-            IpAddr::V6(guest) => self.from(guest.octets()),
+            IpAddr::V4(guest) => is(Field::IPV4_FROM, guest.octets()),
+            IpAddr::V6(guest) => is(Field::IPV6_FROM, guest.octets()),
         }
     }
 
-    fn to(&self, addresses: impl IntoIterator<Item = Vec<u8>>) -> Match {
+    fn sent_to(&self, addresses: impl IntoIterator<Item = Vec<u8>>) -> Match {
         let field = match self.version {
             Version::Ipv4 => Field::IPV4_TO,
             Version::Ipv6 => Field::IPV6_TO,
@@ -163,7 +161,7 @@ fn fill(batch: &mut Batch<'_>, nat: &Nat) {
             enters(&nat.bridge),
             leaves(&nat.interface),
             side.version(),
-            side.from_guest(),
+            side.sent_by_guest(),
             any(Field::STATE, NEW),
         ];
         batch.rule("crossing", &outbound, &Accept);
@@ -198,24 +196,23 @@ fn chains(batch: &mut Batch<'_>) {
 fn translate(batch: &mut Batch<'_>, nat: &Nat, side: &Side) {
     let from_outside = side.pod.clone();
     let mut from_inside = side.pod.clone();
-    from_inside.push(side.loopback.clone());
+    from_inside.extend(side.loopback());
     for (chain, addresses) in [("inbound", from_outside), ("local", from_inside)] {
         for mut served in served(nat) {
-            let mut matches = vec![side.version(), side.to(addresses.clone())];
+            let mut matches = vec![side.version(), side.sent_to(addresses.clone())];
             matches.append(&mut served);
             batch.rule(chain, &matches, &Statement::Dnat(side.guest));
         }
     }
     for link in [&nat.interface, &nat.bridge] {
-        let own = [leaves(link), side.version(), side.from_guest()];
+        let own = [leaves(link), side.version(), side.sent_by_guest()];
         batch.rule("outbound", &own, &Statement::Masquerade);
     }
-    let loopback = match side.version {
-        Version::Ipv4 => is(Field::IPV4_FROM_8, LOOPBACK_8),
-        Version::Ipv6 => side.from(side.loopback.clone()),
-    };
-    let local = [leaves(&nat.bridge), side.version(), loopback];
-    batch.rule("outbound", &local, &Statement::Masquerade);
+    if let Version::Ipv4 = side.version {
+        let loopback = is(Field::IPV4_FROM_8, LOOPBACK_8);
+        let local = [leaves(&nat.bridge), side.version(), loopback];
+        batch.rule("outbound", &local, &Statement::Masquerade);
+    }
 }
 
 /// What of the pod's addresses is the guest's: everything, or the ports of each protocol.

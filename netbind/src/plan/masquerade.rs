@@ -137,10 +137,15 @@ fn steps(
         },
     ]);
     steps.extend(super::tap(network, options, guest));
-    steps.push(Step::PinGuest {
-        mac: guest.mac,
-        port: guest.tap.clone(),
-    });
+    steps.extend([
+        Step::Hairpin {
+            port: guest.tap.clone(),
+        },
+        Step::PinGuest {
+            mac: guest.mac,
+            port: guest.tap.clone(),
+        },
+    ]);
     steps
 }
 
@@ -209,7 +214,9 @@ fn ipv6(
         pod,
         bridge,
         guest,
-        forwarded: network.ipv6_settings.is_some_and(|settings| settings.forwarding),
+        forwarded: network
+            .ipv6_settings
+            .is_some_and(|settings| settings.forwarding),
     }))
 }
 

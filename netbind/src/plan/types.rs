@@ -244,6 +244,13 @@ pub enum Step {
         /// The port.
         port: String,
     },
+    /// Let a port send back what entered by it. A namespace that takes bridged frames through
+    /// iptables, as each new one does, turns the guest's calls of the pod's address back while they
+    /// are frames, and not as a router would.
+    Hairpin {
+        /// The port.
+        port: String,
+    },
     /// Tell the bridge that the guest is behind the tap, and nowhere else.
     PinGuest {
         /// The guest's MAC.
