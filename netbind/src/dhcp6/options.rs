@@ -10,6 +10,9 @@ use crate::name;
 const IP_UDP: u32 = 40 + 8;
 /// The smallest MTU of an IPv6 link (RFC 8200 section 5).
 const MIN_MTU: u32 = 1280;
+/// The longest that a client waits before it asks again, in seconds: the least that RFC 8415
+/// section 21.24 allows. There is no crowd of clients that could ask at once after a pause of ours.
+const MAX_RT: u32 = 60;
 
 /// Option codes (RFC 8415 unless noted).
 pub(super) mod code {
@@ -36,6 +39,8 @@ pub(super) mod code {
     pub(crate) const FQDN: u16 = 39;
     /// RFC 5908.
     pub(crate) const NTP: u16 = 56;
+    pub(crate) const SOL_MAX_RT: u16 = 82;
+    pub(crate) const INF_MAX_RT: u16 = 83;
 }
 
 /// The server's DUID: a DUID-LL, hardware type Ethernet (RFC 8415 section 11.4). Made of the MAC
@@ -101,6 +106,8 @@ pub(super) fn configuration(network: &Ipv6Network) -> Vec<Configuration> {
         (code::DNS, true, addresses(&network.dns)),
         (code::SEARCH, true, search),
         (code::SNTP, false, addresses(&network.ntp)),
+        (code::SOL_MAX_RT, false, MAX_RT.to_be_bytes().to_vec()),
+        (code::INF_MAX_RT, false, MAX_RT.to_be_bytes().to_vec()),
     ]
     .into_iter()
     .chain(ntp.map(|server| (code::NTP, false, server)))

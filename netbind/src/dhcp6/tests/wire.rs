@@ -72,11 +72,12 @@ fn unknown(reply: &v6::Message, code: u16) -> Vec<u8> {
 
 #[test]
 fn options_are_sent_to_who_asks_and_name_servers_to_everyone() {
-    let cases: [(&[u16], &[u16]); 4] = [
+    let cases: [(&[u16], &[u16]); 5] = [
         (&[], &[1, 2, 3, 23, 24]),
         (&[56, 56, 1000], &[1, 2, 3, 23, 24, 56, 56]),
         (&[31, 24], &[1, 2, 3, 23, 24, 31]),
         (&[39], &[1, 2, 3, 23, 24, 39]),
+        (&[82, 83], &[1, 2, 3, 23, 24, 82, 83]),
     ];
     for (codes_requested, expected) in cases {
         let packet = sound(RENEW, &[ia_na(1, &[ADDRESS]), requested(codes_requested)]);
