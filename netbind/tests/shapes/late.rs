@@ -190,6 +190,10 @@ fn an_address_of_slaac_that_is_late_is_the_guests() {
     assert!(guest.reaches("fd00:78::1"));
     assert!(guest.reaches(PEER_V6));
     Service::of(&guest).answers(&lab.peer, ADDRESS, "from the peer");
+
+    drop(guest);
+    success(&mut lab.pod.netbind(&["teardown"]));
+    assert!(lab.pod.namespace.reaches(PEER_V6), "the pod, after");
 }
 
 /// A router and DHCP server on the node's end of the pod's link.

@@ -15,13 +15,17 @@ mod lab;
 mod late;
 mod layer2;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+
 use cni::Shape;
 use common::guest::{GUEST_LINK, Guest};
 use common::serve::Serve;
 use common::{Process, assert_becomes, settled, success, wait_until};
 use lab::{Lab, Service, settle_addresses};
 use serde_json::Value;
-use std::process::Stdio;
 
 /// How a guest is connected, on the command line.
 type Binding = &'static [&'static str];
@@ -79,7 +83,9 @@ fn binds(shape: &Shape, binding: Binding) {
     let guest = Guest::behind(&lab.pod, "tap0", guest_network["mac"].as_str().unwrap());
     let _leases = take_addresses(&lab, &guest, guest_network);
 
-    reaches(shape, "the guest", |to| guest.reaches(to));
+    reaches(shape, "the guest", |to| {
+        guest.reaches(to) && carries(&guest, to, shape.mtu)
+    });
     let service = Service::of(&guest);
     for end in shape.ends {
         service.answers(&lab.pod.node, end.pod, "from the node");
@@ -109,6 +115,16 @@ fn reaches(shape: &Shape, who: &str, reaches: impl Fn(&str) -> bool) {
     }
 }
 
+/// Whether a packet of just the guest's MTU gets there, and back.
+fn carries(guest: &Guest, to: &str, mtu: u32) -> bool {
+    const ICMP: u32 = 8;
+    let headers = ICMP + if to.contains(':') { 40 } else { 20 };
+    let size = (mtu - headers).to_string();
+    let mut ping = guest.namespace.command("ping");
+    ping.args(["-c1", "-W2", "-M", "do", "-s", &size, to]);
+    ping.output().unwrap().status.success()
+}
+
 /// Has the guest take what it is served: IPv4 by udhcpc, IPv6 by its kernel and dhclient. The latter
 /// keeps its addresses for as long as the value lives.
 fn take_addresses(lab: &Lab, guest: &Guest, network: &Value) -> Option<Process> {
@@ -134,6 +150,13 @@ fn take_addresses(lab: &Lab, guest: &Guest, network: &Value) -> Option<Process> 
     });
     let taken = guest.namespace.ip(&format!("address show {GUEST_LINK}"));
     assert!(!taken.contains("dadfailed"), "{taken}");
+    let mtu = Path::new("/proc/sys/net/ipv6/conf")
+        .join(GUEST_LINK)
+        .join("mtu");
+    wait_until("the guest has its MTU by advertisement", || {
+        let mtu = guest.namespace.within(|| fs::read_to_string(&mtu));
+        mtu.unwrap().trim() == network["mtu"].to_string()
+    });
     if network["ipv6"]["router"]["default"] == true {
         wait_until("the guest has a default route", || {
             !guest.namespace.ip("-6 route show default").is_empty()
@@ -144,14 +167,13 @@ fn take_addresses(lab: &Lab, guest: &Guest, network: &Value) -> Option<Process> 
 
 /// Starts dhclient for IPv6, which the value ends.
 fn dhclient6(lab: &Lab, guest: &Guest) -> Process {
-    use std::os::unix::fs::PermissionsExt;
     let dir = lab.pod.dir.path();
     let script = dir.join("dhclient6.sh");
     // DHCPv6 gives addresses and no prefix (RFC 8415 section 21.6).
     let text = "#!/bin/sh\n[ -z \"$new_ip6_address\" ] || \
                 ip address replace \"$new_ip6_address/128\" dev \"$interface\"\n";
-    std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = guest.namespace.command("dhclient");
     command.args(["-6", "-d", "-sf"]).arg(script);
     command.arg("-lf").arg(dir.join("leases6"));
