@@ -50,9 +50,10 @@ test: guests lint ## format, lints and all tests
 	@echo '== cargo test'
 	@cargo test --locked --workspace
 
-bench: build guests ## measure what docs/benchmarks.md promises, and write it; takes 20 minutes
+bench: build guests ## measure what docs/benchmarks.md promises, and write it; takes 25 minutes
 	@cargo bench --locked -p netbind --bench answer
-	@cargo bench --locked -p netbind --bench wire -- --json >$(TARGET)/wire.json
+	@cargo bench --locked -p netbind --bench wire >$(TARGET)/wire.json
+	@cargo bench --locked -p netbind --bench forward >$(TARGET)/forward.json
 	@cargo bench --locked -p e2e --bench promises
 
 soak: build guests ## the tests that take long

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start, crowd, network, throughput ─▶ measured here, on real sandboxes and guests ─┐
-//! netbind's benches `wire`, `answer` ─▶ read from the target directory ─────────────┴▶ page
+//! netbind's benches `wire`, `forward`, `answer` ─▶ read from the target directory ────┴▶ page
 //! ```
 //!
 //! Without arguments all is measured and the page written; parts named as arguments are printed.
@@ -64,6 +64,7 @@ fn main() -> ExitCode {
     if wanted("network") {
         sections.push(network::set_up(rounds));
         sections.push(network::wire(target));
+        sections.push(network::forward(target));
         sections.push(network::answer(target));
     }
     if wanted("throughput") {

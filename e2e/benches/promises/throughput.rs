@@ -1,9 +1,9 @@
-//! TCP between host and guest through bridge binding, against a hand-made bridge and tap.
+//! TCP between host and guest through each binding, against the same made by hand.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use e2e::{BOOT, Lab, eventually};
@@ -22,11 +22,45 @@ const MAC: &str = "02:00:00:00:00:0b";
 /// Short runs differ by more than the budget allows, so there are more of them.
 const PAIRS_A_ROUND: usize = 2;
 
-/// Both guests are up at once; they are measured in turns.
+/// How the guest is connected.
+#[derive(Clone, Copy)]
+enum Binding {
+    Bridge,
+    Masquerade,
+}
+
+impl Binding {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Masquerade => "masquerade",
+        }
+    }
+
+    fn peer(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge and tap",
+            Self::Masquerade => "bridge, tap and nft",
+        }
+    }
+}
+
+/// Each binding, one after the other.
 pub(crate) fn measure(rounds: usize) -> Section {
+    let rows = [Binding::Bridge, Binding::Masquerade].map(|binding| compare(binding, rounds));
+    Section {
+        title: "Throughput of both bindings",
+        command: "cargo bench -p e2e --bench promises -- throughput",
+        rows: rows.into_iter().flatten().collect(),
+        notes: include_str!("notes/throughput.md"),
+    }
+}
+
+/// Both guests are up at once; they are measured in turns.
+fn compare(binding: Binding, rounds: usize) -> impl Iterator<Item = Row> {
     let rounds = PAIRS_A_ROUND * rounds;
     let lab = Lab::new();
-    let text = include_str!("iperf3.yaml");
+    let text = include_str!("iperf3.yaml").replace("BINDING", binding.name());
     let [ours, peers] = ["ours", "peers"].map(|name| {
         let path = lab.path().join(format!("{name}.yaml"));
         fs::write(&path, text.replace("NAME", name)).expect("the directory can be written");
@@ -34,14 +68,15 @@ pub(crate) fn measure(rounds: usize) -> Section {
     });
     let template = Template::take(&lab, &ours).with_mac(MAC);
     let ours = Vm::start(&lab, &ours, By::Ferrovirt, None);
-    let address = address(&ours);
-    let peer = Peer::start(&lab, peers, &template);
+    let address = pod_address(ours.sandbox());
+    let peer = Peer::start(&lab, peers, &template, binding);
     for address in [&address, &peer.address] {
         iperf3(&lab, address, false);
     }
     let mut figures = [[vec![], vec![]], [vec![], vec![]]];
     for round in 0..rounds {
-        eprintln!("throughput: round {} of {rounds}", round + 1);
+        let name = binding.name();
+        eprintln!("throughput, {name}: round {} of {rounds}", round + 1);
         for (direction, [ours, peers]) in figures.iter_mut().enumerate() {
             let mut turns = [(&address, ours), (&peer.address, peers)];
             if round % 2 == 1 {
@@ -54,25 +89,19 @@ pub(crate) fn measure(rounds: usize) -> Section {
     }
     peer.stop();
     ours.stop();
-    let rows = ["host to guest", "guest to host"].into_iter().zip(&figures);
-    let rows = rows.map(|(direction, [ours, peers])| Row {
-        what: format!("TCP, {direction}"),
+    let directions = ["host to guest", "guest to host"].into_iter().zip(figures);
+    directions.map(move |(direction, [ours, peers])| Row {
+        what: format!("{}, TCP, {direction}", binding.name()),
         unit: "Mbit/s",
         ours: Median::of(ours.iter().copied()),
-        peer: Some(("bridge and tap", Median::of(peers.iter().copied()))),
+        peer: Some((binding.peer(), Median::of(peers.iter().copied()))),
         compared: Some(Compared {
             how: "ratio",
             unit: "%",
-            value: Median::of_ratios(ours, peers),
+            value: Median::of_ratios(&ours, &peers),
         }),
         budget: Some(Budget::AtLeast(98.0)),
-    });
-    Section {
-        title: "Throughput of bridge binding",
-        command: "cargo bench -p e2e --bench promises -- throughput",
-        rows: rows.collect(),
-        notes: include_str!("notes/throughput.md"),
-    }
+    })
 }
 
 /// The VM behind a bridge and a tap made with `ip`.
@@ -93,31 +122,40 @@ impl Drop for Dnsmasq {
 }
 
 impl Peer {
-    fn start(lab: &Lab, manifest: PathBuf, template: &Template) -> Self {
+    fn start(lab: &Lab, manifest: PathBuf, template: &Template, binding: Binding) -> Self {
         let vm = Vm::prepare(lab, &manifest, By::Hand);
         let netns = vm.sandbox().join("netns");
-        let state = vm.sandbox().join("network.json");
+        let state = vm.sandbox().join("network/eth0.json");
         // init has bound it, for the stand-in; as CNI made it again.
         let mut netbind = inside(&netns, e2e::program("netbind"));
         run(netbind.args(["teardown", "--state"]).arg(state));
-        let ip = |arguments: &str| run(inside(&netns, "ip").args(arguments.split_whitespace()));
-        let addresses: Value =
-            serde_json::from_str(&ip("-j -4 addr show eth0")).expect("ip writes JSON");
-        let address = &addresses[0]["addr_info"][0];
-        let (address, prefix) = (
-            address["local"].as_str().expect("CNI gave one"),
-            &address["prefixlen"],
-        );
-        ip("addr flush dev eth0");
-        ip("link add br0 type bridge stp_state 0");
-        ip("tuntap add tap0 mode tap user 107 group 107 vnet_hdr");
-        for port in ["eth0", "tap0"] {
-            ip(&format!("link set {port} master br0 up"));
-        }
-        ip("link set br0 up");
+        let ip = |arguments: &str| {
+            for line in arguments.lines() {
+                run(inside(&netns, "ip").args(line.split_whitespace()));
+            }
+        };
+        let address = pod_address(vm.sandbox());
+        ip("link add br0 type bridge stp_state 0
+            tuntap add tap0 mode tap user 107 group 107 vnet_hdr
+            link set tap0 master br0 up
+            link set br0 up");
         // dnsmasq serves where it has an address.
-        let (network, _) = address.rsplit_once('.').expect("it is an IPv4 address");
-        ip(&format!("addr add {network}.254/{prefix} dev br0"));
+        let leased = match binding {
+            Binding::Bridge => {
+                ip("addr flush dev eth0
+                    link set eth0 master br0 up");
+                let (network, _) = address.rsplit_once('.').expect("it is an IPv4 address");
+                ip(&format!("addr add {network}.254/24 dev br0"));
+                address.clone()
+            }
+            Binding::Masquerade => {
+                ip("addr add 10.0.2.1/24 dev br0");
+                let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+                run(inside(&netns, "sh").args(["-c", forward]));
+                run(inside(&netns, "nft").arg(include_str!("masquerade.nft")));
+                "10.0.2.2".to_owned()
+            }
+        };
         let dnsmasq = inside(&netns, "dnsmasq")
             .args([
                 "--no-daemon",
@@ -132,13 +170,12 @@ impl Peer {
                 "--bind-interfaces",
                 "--leasefile-ro",
             ])
-            .arg(format!("--dhcp-range={address},{address},24h"))
+            .arg(format!("--dhcp-range={leased},{leased},24h"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("dnsmasq is installed");
         let dnsmasq = Dnsmasq(dnsmasq);
-        let address = address.to_owned();
         let vm = vm.begin(template);
         Self {
             vm,
@@ -158,7 +195,7 @@ impl Peer {
     unsafe_code,
     reason = "a child enters the namespace between fork and exec"
 )]
-fn inside(netns: &std::path::Path, program: impl AsRef<std::ffi::OsStr>) -> Command {
+fn inside(netns: &Path, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let netns = File::open(netns).expect("the sandbox keeps its namespace");
     let mut command = Command::new(program);
     // SAFETY: one system call on a descriptor that was opened before the fork.
@@ -168,11 +205,13 @@ fn inside(netns: &std::path::Path, program: impl AsRef<std::ffi::OsStr>) -> Comm
     command
 }
 
-/// The guest's address, as init wrote it down for the worker.
-fn address(vm: &Vm) -> String {
-    let text = fs::read(vm.runtime().join("network/default.json")).expect("the pod has a network");
-    let network: netbind::GuestNetwork = serde_json::from_slice(&text).expect("init wrote it");
-    network.lease.address.addr().to_string()
+/// The pod's IPv4 address, which leads to its guest in each binding.
+fn pod_address(sandbox: &Path) -> String {
+    let mut ip = inside(&sandbox.join("netns"), "ip");
+    let text = run(ip.args(["-j", "-4", "addr", "show", "eth0"]));
+    let links: Value = serde_json::from_str(&text).expect("ip writes JSON");
+    let address = links[0]["addr_info"][0]["local"].as_str();
+    address.expect("CNI gave one").to_owned()
 }
 
 /// Megabits a second, as the receiver counts them; waits for a guest that boots.

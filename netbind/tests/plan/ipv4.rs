@@ -206,7 +206,7 @@ fn what_dhcp_cannot_say_is_left_out_with_a_warning() {
     let guest = plan(&network, &options).unwrap().guest;
     assert_eq!(lease(&guest).routes, []);
     assert_eq!(lease(&guest).hostname, None);
-    let named = ["10.1.0.3/24", "fe80::1", "not a host"];
+    let named = ["not a host", "10.1.0.3/24", "fe80::1"];
     assert_eq!(guest.warnings.len(), named.len(), "{:?}", guest.warnings);
     for (warning, named) in guest.warnings.iter().zip(named) {
         assert!(warning.contains(named), "{warning}");
