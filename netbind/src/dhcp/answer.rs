@@ -61,8 +61,8 @@ pub fn decide(lease: &Lease, message: &Message<'_>) -> Verdict {
         Kind::Discover => Verdict::Offer,
         Kind::Request => {
             // 4.3.2: SELECTING and INIT-REBOOT name the address in option 50, RENEWING and
-            // REBINDING in ciaddr. Some clients name it in both; none that is well-formed in
-            // neither. A server other than we was dealt with above.
+            // REBINDING in ciaddr. Where a client fills both, both must be ours; one that fills
+            // neither is malformed.
             let named = [message.requested.unwrap_or(NONE), message.ciaddr];
             let mut named = named.into_iter().filter(|address| *address != NONE);
             match named.clone().find(|address| *address != ours) {
