@@ -14,11 +14,11 @@ use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::process::Stdio;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::guest::attach;
+use common::server::Running;
 use common::{Namespace, Process, wait_until};
 use dhcproto::v4::{self, DhcpOption};
 use dhcproto::{Decodable, Decoder, Encodable};
@@ -28,7 +28,6 @@ use netbind::{
     Binding, DhcpOptions, Event, Expect, GuestNetwork, Mac, SetupOptions, TapOptions, setup,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
 use tempfile::TempDir;
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 2);
@@ -101,43 +100,6 @@ impl Bound {
                 return Some(frame);
             }
         }
-    }
-}
-
-/// A server on a thread, until its value ends.
-struct Running {
-    stop: EventFd,
-    events: Receiver<Event>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Running {
-    fn start(sockets: Sockets, guest: &GuestNetwork) -> Self {
-        let mut server = Server::new(sockets, guest);
-        let (sender, events) = channel();
-        let stop = EventFd::new().unwrap();
-        let stopped = stop.as_fd().try_clone_to_owned().unwrap();
-        let thread = thread::spawn(move || {
-            server
-                .run(stopped.as_fd(), |event| sender.send(event).unwrap())
-                .unwrap();
-        });
-        Self {
-            stop,
-            events,
-            thread: Some(thread),
-        }
-    }
-
-    fn event(&self) -> Event {
-        self.events.recv_timeout(Duration::from_secs(5)).unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.write(1).unwrap();
-        self.thread.take().unwrap().join().unwrap();
     }
 }
 

@@ -262,3 +262,224 @@ fn multicast(group: Ipv6Addr) -> Mac {
     let [.., a, b, c, d] = group.octets();
     Mac([0x33, 0x33, a, b, c, d])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipv6::Router;
+    use crate::network::Neighbour as Permanent;
+    use crate::plan::Binding;
+
+    const GUEST: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const SERVER: Mac = Mac([2, 0, 0, 0, 0, 2]);
+    const GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 0xfe]);
+
+    fn address(text: &str) -> Ipv6Addr {
+        text.parse().unwrap()
+    }
+
+    /// The server of a guest whose router, `fe80::1`, has that speaker.
+    fn server(speaker: Speaker) -> Ipv6 {
+        let network = GuestNetwork {
+            binding: Binding::default(),
+            interface: "eth0".to_owned(),
+            bridge: "k6t-eth0".to_owned(),
+            tap: "tap0".to_owned(),
+            mac: GUEST,
+            mtu: 1400,
+            server_mac: SERVER,
+            lease: None,
+            ipv6: None,
+            neighbours: vec![Permanent {
+                address: address("2001:db8::5").into(),
+                mac: GATEWAY,
+            }],
+            warnings: Vec::new(),
+        };
+        let ipv6 = Ipv6Network {
+            addresses: vec![address("2001:db8::2"), address("2001:db8::3")],
+            router: Router {
+                address: address("fe80::1"),
+                default: true,
+                speaker,
+            },
+            on_link: Vec::new(),
+            routes: Vec::new(),
+            dns: Vec::new(),
+            search: (0..30)
+                .map(|i| format!("{i}.{}.example", "x".repeat(60)))
+                .collect(),
+            ntp: Vec::new(),
+            hostname: None,
+            mtu: 1400,
+            seconds: 86_400,
+        };
+        Ipv6::new(&network, &ipv6)
+    }
+
+    fn by_global() -> Ipv6 {
+        server(Speaker::Gateway(address("2001:db8::1")))
+    }
+
+    /// The answer to who asks for a neighbour, after some time.
+    fn asks(server: &mut Ipv6, mac: Mac, target: &str, milli: u64) -> Answer {
+        let (group, packet) = ndp::solicit(mac.link_local(), mac, address(target));
+        let question = frame(mac, multicast(group), &packet);
+        server.answer(
+            &Frame::parse(&question).unwrap(),
+            Duration::from_millis(milli),
+        )
+    }
+
+    /// Who sends a frame to whom, and what it says.
+    fn read(frame: &[u8]) -> (Mac, Mac, Message) {
+        let frame = Frame::parse(frame).unwrap();
+        (
+            frame.source,
+            frame.destination,
+            Message::parse(frame.packet).unwrap(),
+        )
+    }
+
+    /// What the guest is told of an advertisement that arrives from the network.
+    fn relayed(server: &Ipv6, of: &str, mac: Mac, to: &str, solicited: bool) -> Option<Vec<u8>> {
+        let neighbour = Neighbour {
+            address: address(of),
+            mac,
+            router: false,
+        };
+        let packet = neighbour.advertise(address(to), solicited, true);
+        let arrived = frame(mac, GUEST, &packet);
+        server.relayed(&Frame::parse(&arrived).unwrap())
+    }
+
+    #[test]
+    fn answers_for_the_silent_and_for_nobody_else() {
+        let station = || server(Speaker::Station(GATEWAY));
+        let answers = |server: &mut Ipv6, target| asks(server, GUEST, target, 0).to_guest;
+        assert!(answers(&mut station(), "fe80::1").is_some());
+        assert!(answers(&mut station(), "2001:db8::5").is_some());
+        assert!(answers(&mut server(Speaker::Itself), "fe80::1").is_none());
+        assert!(answers(&mut by_global(), "fe80::1").is_none());
+        // Its own, of which duplicate address detection asks; and the gateway's, which answers.
+        for target in ["2001:db8::2", "2001:db8::3", "2001:db8::1"] {
+            assert_eq!(asks(&mut by_global(), GUEST, target, 0), Answer::default());
+            assert_eq!(asks(&mut station(), GUEST, target, 0), Answer::default());
+        }
+        let stranger = asks(&mut station(), SERVER, "fe80::1", 0);
+        assert_eq!(stranger, Answer::default());
+    }
+
+    #[test]
+    fn only_the_router_is_said_to_route() {
+        let mut server = server(Speaker::Station(GATEWAY));
+        for (target, router) in [("fe80::1", 0x80), ("2001:db8::5", 0)] {
+            let told = asks(&mut server, GUEST, target, 0).to_guest.unwrap();
+            assert_eq!(told[58] & 0x80, router, "{target}");
+            let (from, to, message) = read(&told);
+            assert_eq!((from, to), (GATEWAY, GUEST));
+            assert_eq!(message.destination, GUEST.link_local());
+        }
+    }
+
+    #[test]
+    fn who_takes_the_routers_address_is_told_that_it_is_taken() {
+        let mut server = server(Speaker::Station(GATEWAY));
+        let (group, packet) = ndp::solicit(GUEST.link_local(), GUEST, address("fe80::1"));
+        // Without an address and so without a MAC: the option is cut off.
+        let cut = crate::packet::Ipv6Packet {
+            source: Ipv6Addr::UNSPECIFIED,
+            destination: group,
+            next_header: 58,
+            hop_limit: 255,
+            payload: &[&[135, 0, 0, 0], &packet[44..64]].concat(),
+        };
+        let question = frame(GUEST, multicast(group), &cut.build(2));
+        let question = Frame::parse(&question).unwrap();
+        let told = server.answer(&question, Duration::ZERO).to_guest.unwrap();
+        let (_, to, message) = read(&told);
+        assert_eq!(to, Mac([0x33, 0x33, 0, 0, 0, 1]));
+        assert_eq!(message.destination, ALL_NODES);
+        let solicited = matches!(message.kind, ndp::Kind::NeighbourAdvertisement { solicited, .. } if solicited);
+        assert!(!solicited);
+    }
+
+    #[test]
+    fn a_gateway_is_asked_in_the_guests_name_and_at_a_rate() {
+        let mut server = by_global();
+        let asked = asks(&mut server, GUEST, "fe80::1", 0).to_network.unwrap();
+        let (from, to, message) = read(&asked);
+        assert_eq!((from, to), (GUEST, Mac([0x33, 0x33, 0xff, 0, 0, 1])));
+        assert_eq!(message.source, address("2001:db8::2"));
+        let target = address("2001:db8::1");
+        assert_eq!(message.kind, ndp::Kind::NeighbourSolicitation { target });
+
+        let asked = (1..10_000)
+            .filter(|milli| {
+                asks(&mut server, GUEST, "fe80::1", *milli)
+                    .to_network
+                    .is_some()
+            })
+            .count();
+        assert_eq!(asked, 7 + 39);
+    }
+
+    #[test]
+    fn the_gateways_word_is_the_routers_to_the_guest() {
+        let server = by_global();
+        let told = relayed(&server, "2001:db8::1", GATEWAY, "2001:db8::2", true).unwrap();
+        let (from, to, message) = read(&told);
+        assert_eq!((from, to), (GATEWAY, GUEST));
+        assert_eq!(message.source, address("fe80::1"));
+        assert_eq!(message.destination, address("2001:db8::2"));
+        assert_eq!(
+            message.kind,
+            ndp::Kind::NeighbourAdvertisement {
+                target: address("fe80::1"),
+                solicited: true,
+                overrides: true,
+                mac: Some(GATEWAY),
+            }
+        );
+        // It routes, though it did not say so.
+        assert_eq!(told[58] & 0x80, 0x80);
+        // It moved, and tells all.
+        let told = relayed(&server, "2001:db8::1", SERVER, "ff02::1", false).unwrap();
+        assert_eq!(read(&told).2.destination, ALL_NODES);
+    }
+
+    #[test]
+    fn nothing_else_of_the_network_is_relayed() {
+        let server = by_global();
+        let cases = [
+            ("another station", "2001:db8::9", GATEWAY, "2001:db8::2"),
+            ("to another station", "2001:db8::1", GATEWAY, "2001:db8::9"),
+            (
+                "a MAC of many",
+                "2001:db8::1",
+                Mac::BROADCAST,
+                "2001:db8::2",
+            ),
+            ("the router itself", "fe80::1", GATEWAY, "2001:db8::2"),
+        ];
+        for (what, of, mac, to) in cases {
+            assert_eq!(relayed(&server, of, mac, to, true), None, "{what}");
+        }
+        for speaker in [Speaker::Itself, Speaker::Station(GATEWAY)] {
+            let server = self::server(speaker);
+            assert_eq!(
+                relayed(&server, "2001:db8::1", GATEWAY, "2001:db8::2", true),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_in_one_line() {
+        let Some(Event::Warning { message }) = by_global().warning() else {
+            panic!("thirty search domains do not fit");
+        };
+        assert!(message.contains("leave out search domain 18."), "{message}");
+        assert!(message.contains(" and 11 more"), "{message}");
+    }
+}

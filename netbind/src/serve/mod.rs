@@ -153,14 +153,10 @@ impl Server {
     fn advertise(&mut self, now: Duration, on_event: &mut impl FnMut(Event)) {
         // Without randomness the interval is the shortest.
         let random = || getrandom::u32().unwrap_or_default();
-        let due = self
-            .ipv6
-            .as_mut()
-            .and_then(|ipv6| ipv6.unsolicited(now, random));
-        if let Some(frame) = due {
-            let sent = self.tap.send(&frame);
-            tell(self.tap.note(sent, now), on_event);
-        }
+        let due = self.ipv6.as_mut();
+        let due = due.and_then(|ipv6| ipv6.unsolicited(now, random));
+        let told = due.and_then(|frame| self.tap.send(&frame, now));
+        self.tell(told, now, on_event);
     }
 
     /// Receives one packet of the guest and answers it.
@@ -170,19 +166,17 @@ impl Server {
         now: Duration,
         on_event: &mut impl FnMut(Event),
     ) {
-        let answer = match self.tap.receive(packet, now) {
-            Ok(packet) => self.answer(packet, now),
-            Err(error) => return tell(self.tap.note(Err(error), now), on_event),
+        let packet = match self.tap.receive(packet, now) {
+            Ok(packet) => packet,
+            Err(told) => return self.tell(told, now, on_event),
         };
-        let sent = answer
-            .to_guest
-            .map_or(Ok(()), |frame| self.tap.send(&frame));
-        tell(self.tap.note(sent, now), on_event);
-        if let (Some(uplink), Some(frame)) = (&mut self.uplink, answer.to_network) {
-            let sent = uplink.send(&frame);
-            tell(uplink.note(sent, now), on_event);
-        }
-        tell(answer.event.filter(|_| self.events.allows(now)), on_event);
+        let answer = self.answer(packet, now);
+        let failed = answer.to_guest.and_then(|frame| self.tap.send(&frame, now));
+        self.tell(failed, now, on_event);
+        let uplink = self.uplink.as_mut().zip(answer.to_network);
+        let failed = uplink.and_then(|(uplink, frame)| uplink.send(&frame, now));
+        self.tell(failed, now, on_event);
+        self.tell(answer.event, now, on_event);
     }
 
     fn answer(&mut self, packet: &[u8], now: Duration) -> Answer {
@@ -212,18 +206,41 @@ impl Server {
         let Some(uplink) = &mut self.uplink else {
             return;
         };
-        let received = uplink.receive(packet, now);
-        let frame = received
-            .as_ref()
-            .ok()
-            .and_then(|packet| Frame::parse(packet))
-            .filter(|frame| frame.kind == Kind::Ipv6);
-        let relayed = frame.and_then(|frame| self.ipv6.as_ref()?.relayed(&frame));
-        tell(uplink.note(received.map(|_| ()), now), on_event);
-        if let Some(frame) = relayed {
-            let sent = self.tap.send(&frame);
-            tell(self.tap.note(sent, now), on_event);
+        let packet = match uplink.receive(packet, now) {
+            Ok(packet) => packet,
+            Err(told) => return self.tell(told, now, on_event),
+        };
+        let relayed = self.relay(packet);
+        let failed = relayed.and_then(|frame| self.tap.send(&frame, now));
+        self.tell(failed, now, on_event);
+    }
+
+    /// Tells an event, if there is one and there were not too many.
+    fn tell(&mut self, event: Option<Event>, now: Duration, on_event: &mut impl FnMut(Event)) {
+        if let Some(event) = event.filter(|_| self.events.allows(now)) {
+            on_event(event);
         }
+    }
+
+    /// What a packet of the network says that the guest should know.
+    fn relay(&self, packet: &[u8]) -> Option<Vec<u8>> {
+        let frame = Frame::parse(packet).filter(|frame| frame.kind == Kind::Ipv6)?;
+        self.ipv6.as_ref()?.relayed(&frame)
+    }
+}
+
+/// A server's answers without its sockets, for `fuzz/`.
+#[cfg(fuzzing)]
+impl Server {
+    /// What is sent for a frame of the guest: to it, and to the network.
+    pub fn on_guest_frame(&mut self, frame: &[u8], now: Duration) -> [Option<Vec<u8>>; 2] {
+        let answer = self.answer(frame, now);
+        [answer.to_guest, answer.to_network]
+    }
+
+    /// What the guest is sent for a frame of the network.
+    pub fn on_network_frame(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        self.relay(frame)
     }
 }
 
@@ -232,12 +249,5 @@ fn watched<'a>(port: Option<&'a Port>, stop: BorrowedFd<'a>, now: Duration) -> P
     match port.filter(|port| port.rests_until() <= now) {
         Some(port) => PollFd::new(port.as_fd(), PollFlags::POLLIN),
         None => PollFd::new(stop, PollFlags::empty()),
-    }
-}
-
-/// Tells an event, if there is one.
-fn tell(event: Option<Event>, on_event: &mut impl FnMut(Event)) {
-    if let Some(event) = event {
-        on_event(event);
     }
 }

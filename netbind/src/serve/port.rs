@@ -44,42 +44,47 @@ impl Port {
         self.pace.next().max(self.paused_until)
     }
 
-    /// Receives one packet; an empty one if there is none.
+    /// Receives one packet, an empty one if there is none.
+    ///
+    /// # Errors
+    ///
+    /// What there is to tell, if this is the first failure: the socket rests for a while, and is
+    /// tried again.
     pub(super) fn receive<'a>(
         &mut self,
         packet: &'a mut [u8; PACKET],
         now: Duration,
-    ) -> io::Result<&'a [u8]> {
+    ) -> Result<&'a [u8], Option<Event>> {
         self.pace.allows(now);
         match nix::unistd::read(&self.socket, packet) {
-            Ok(length) => Ok(packet.get(..length).unwrap_or_default()),
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(&[]),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Sends one frame. A full queue, or a link that is down, drops it as a wire would: who wants
-    /// it asks again.
-    pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
-        const LOST: [libc::c_int; 3] = [libc::EAGAIN, libc::ENOBUFS, libc::ENETDOWN];
-        match socket::send(self.socket.as_raw_fd(), frame) {
-            Err(error)
-                if error
-                    .raw_os_error()
-                    .is_some_and(|code| LOST.contains(&code)) =>
-            {
-                Ok(())
+            Ok(length) => {
+                self.failing = false;
+                Ok(packet.get(..length).unwrap_or_default())
             }
-            other => other,
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(&[]),
+            Err(error) => Err(self.fail(&error.into(), now)),
         }
     }
 
-    /// Takes note of how the last call went; what is to be told of the first that fails.
-    pub(super) fn note(&mut self, result: io::Result<()>, now: Duration) -> Option<Event> {
-        let was_failing = std::mem::replace(&mut self.failing, result.is_err());
-        let error = result.err()?;
+    /// Sends one frame; what there is to tell if that fails. A full queue, or a link that is down,
+    /// drops it as a wire would: who wants it asks again.
+    pub(super) fn send(&mut self, frame: &[u8], now: Duration) -> Option<Event> {
+        const LOST: [libc::c_int; 3] = [libc::EAGAIN, libc::ENOBUFS, libc::ENETDOWN];
+        let error = socket::send(self.socket.as_raw_fd(), frame).err()?;
+        if error
+            .raw_os_error()
+            .is_some_and(|code| LOST.contains(&code))
+        {
+            return None;
+        }
+        self.fail(&error, now)
+    }
+
+    /// Lets the socket rest; what there is to tell if it has not been told yet.
+    fn fail(&mut self, error: &io::Error, now: Duration) -> Option<Event> {
         self.paused_until = now + PAUSE;
-        (!was_failing).then(|| Event::Warning {
+        let told = std::mem::replace(&mut self.failing, true);
+        (!told).then(|| Event::Warning {
             message: format!("server on {}: {error}; trying again", self.link),
         })
     }

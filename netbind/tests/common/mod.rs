@@ -10,6 +10,7 @@
 
 pub(crate) mod guest;
 pub(crate) mod serve;
+pub(crate) mod server;
 
 use std::fs::File;
 use std::io::Write;
