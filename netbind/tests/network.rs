@@ -272,30 +272,33 @@ fn the_filter_is_the_one_that_its_documentation_shows() {
 
 #[test]
 fn the_rights_of_a_container_are_enough() {
-    let pod = Pod::on_bridge();
-    let before = settled(|| pod.namespace.dump());
-    // As the kubelet starts the launcher: /proc/sys read-only, few capabilities.
-    let contained = |verb: &str| {
-        let command = pod.netbind(&[verb]);
-        let script = "mount --bind -o ro /proc/sys /proc/sys && exec nsenter --net=\"$0\" \
-                      setpriv --bounding-set=-all,+net_admin,+net_raw \"$@\"";
-        let mut contained = Command::new("unshare");
-        contained
-            .args(["--mount", "sh", "-c", script])
-            .arg(pod.namespace.path());
-        // Without --netns PATH: entering a namespace needs a right that no pod has.
-        contained
-            .arg(command.get_program())
-            .args(command.get_args().skip(2));
-        success(&mut contained);
-    };
-    contained("setup");
-    let _server = Serve::start(&pod);
-    let guest = Guest::behind(&pod, "tap0", &pod.mac());
-    guest.udhcpc(pod.dir.path());
-    assert!(guest.reaches(pod.gateway()));
-    contained("teardown");
-    assert_becomes(|| pod.namespace.dump(), &before, "teardown");
+    for binding in ["bridge", "masquerade"] {
+        let pod = Pod::on_bridge();
+        let before = settled(|| pod.namespace.dump());
+        // As the kubelet starts the launcher: /proc/sys read-only, few capabilities.
+        let contained = |arguments: &[&str]| {
+            let command = pod.netbind(arguments);
+            let script = "mount --bind -o ro /proc/sys /proc/sys && exec nsenter --net=\"$0\" \
+                          setpriv --bounding-set=-all,+net_admin,+net_raw \"$@\"";
+            let mut contained = Command::new("unshare");
+            contained
+                .args(["--mount", "sh", "-c", script])
+                .arg(pod.namespace.path());
+            // Without --netns PATH: entering a namespace needs a right that no pod has.
+            contained
+                .arg(command.get_program())
+                .args(command.get_args().skip(2));
+            success(&mut contained);
+        };
+        contained(&["setup", "--binding", binding]);
+        let server = Serve::start(&pod);
+        let guest = Guest::behind(&pod, "tap0", &pod.mac());
+        guest.udhcpc(pod.dir.path());
+        assert!(guest.reaches(pod.gateway()), "{binding}");
+        drop((guest, server));
+        contained(&["teardown"]);
+        assert_becomes(|| pod.namespace.dump(), &before, "teardown");
+    }
 }
 
 #[test]

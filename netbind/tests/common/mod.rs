@@ -42,6 +42,8 @@ impl Namespace {
         success(Command::new("ip").args(["netns", "add", &name]));
         let namespace = Self { name };
         namespace.ip("link set lo up");
+        // A new namespace takes this over from the machine's own.
+        namespace.sysctl("ipv4/ip_forward", "0");
         namespace
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::guest::Guest;
 use crate::common::serve::Serve;
@@ -176,13 +176,18 @@ fn an_address_of_slaac_that_is_late_is_the_guests() {
         "link set pod0 up
          address add fd00:78::1/64 dev pod0 nodad",
     );
+    // A temporary address beside it (RFC 8981), which lasts for too short a time for a guest.
+    let temporary = "ipv6/conf/eth0/use_tempaddr";
+    lab.pod.namespace.sysctl(temporary, "2");
     lab.pod("link set eth0 address 02:00:00:00:00:78 up");
     const ADDRESS: &str = "fd00:78::ff:fe00:78";
     let setup = Setup::start(&lab.pod, &["--expect", ADDRESS]);
     let _router = dnsmasq(&lab, &["--enable-ra", "--dhcp-range=fd00:78::,ra-only"]);
     let done = setup.done();
     let network = &done["guest"];
-    assert_eq!(network["ipv6"]["addresses"][0], ADDRESS);
+    let addresses = lab.pod.namespace.ip("address show eth0");
+    assert!(addresses.contains("temporary"), "{addresses}");
+    assert_eq!(network["ipv6"]["addresses"], json!([ADDRESS]));
 
     let _server = Serve::start(&lab.pod);
     let guest = Guest::behind(&lab.pod, "tap0", network["mac"].as_str().unwrap());
