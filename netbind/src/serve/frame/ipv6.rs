@@ -5,8 +5,9 @@ use std::net::Ipv6Addr;
 use crate::mac::Mac;
 use crate::packet::{Ipv6Packet, UDP};
 
-/// Kind of port and number.
+/// Where servers listen.
 const SERVER: u16 = 547;
+/// Where clients do.
 const CLIENT: u16 = 546;
 const UDP_HEADER: usize = 8;
 const UDP_SUM_AT: usize = 6;
