@@ -240,37 +240,6 @@ fn a_state_file_of_another_namespace_is_not_believed() {
 }
 
 #[test]
-fn the_filter_is_the_one_that_its_documentation_shows() {
-    let pod = Pod::on_bridge();
-    success(&mut pod.netbind(&["setup"]));
-    let ruleset = success(pod.namespace.command("nft").args(["list", "ruleset"]));
-    let expected = format!(
-        r#"table bridge k6t-eth0 {{
-	chain reflected {{
-		type filter hook prerouting priority dstnat; policy accept;
-		iifname "eth0" ether saddr {} drop
-	}}
-
-	chain local {{
-		type filter hook input priority 0; policy accept;
-		iifname "eth0" drop
-		iifname "tap0" drop
-	}}
-
-	chain dhcp {{
-		type filter hook forward priority 0; policy accept;
-		iifname "eth0" udp dport 67-68 drop
-		iifname "tap0" udp dport 67-68 drop
-	}}
-}}
-"#,
-        pod.mac()
-    );
-    // Newer versions of nft name priority 0.
-    assert_eq!(ruleset.replace("priority filter", "priority 0"), expected);
-}
-
-#[test]
 fn the_rights_of_a_container_are_enough() {
     for binding in ["bridge", "masquerade"] {
         let pod = Pod::on_bridge();

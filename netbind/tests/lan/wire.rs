@@ -1,0 +1,52 @@
+//! A tap's frames, as they are.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::common::guest::attach;
+use crate::common::{Namespace, success, wait_until};
+
+/// A station that is nothing but its frames.
+pub(crate) struct Wire(File);
+
+impl Wire {
+    /// Behind a tap, as QEMU would be, once its bridge forwards frames.
+    pub(crate) fn behind(namespace: &Namespace, tap: &str) -> Self {
+        let wire = Self(namespace.within(|| attach(tap)));
+        let mut state = namespace.command("bridge");
+        state.args(["link", "show", "dev", tap]);
+        wait_until("the tap forwards", || {
+            success(&mut state).contains("state forwarding")
+        });
+        wire
+    }
+
+    pub(crate) fn send(&mut self, frame: &[u8]) {
+        self.0.write_all(frame).unwrap();
+    }
+
+    /// The frames that come until this one does.
+    #[track_caller]
+    pub(crate) fn until(&mut self, last: &[u8]) -> Vec<Vec<u8>> {
+        let until = Instant::now() + Duration::from_secs(5);
+        let mut seen = Vec::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap();
+            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            let ready = poll(&mut fds, timeout).unwrap();
+            assert_eq!(ready, 1, "the last frame came within five seconds");
+            let mut frame = vec![0; 65536];
+            let length = self.0.read(&mut frame).unwrap();
+            frame.truncate(length);
+            if frame == last {
+                return seen;
+            }
+            seen.push(frame);
+        }
+    }
+}
