@@ -123,6 +123,22 @@ initrd() {
     rm -rf "$dir"
 }
 
+# overlay ROOT FILES DIR PATH...: in DIR what is in FILES, and what the packages that are unpacked in
+# ROOT have at these paths.
+overlay() {
+    local root=$1 dir=$3 path
+    cp -r "$2" "$dir"
+    shift 3
+    for path; do
+        # An absolute link means a file below ROOT.
+        if [[ $(readlink "$root/$path") == /* ]]; then
+            install -D "$root$(readlink "$root/$path")" "$dir/$path"
+        else
+            install -D "$root/$path" "$dir/$path"
+        fi
+    done
+}
+
 # boot_partition FILE MIB VMLINUZ INITRD CMDLINE LOADERS: a FAT file system that boots
 # the kernel under BIOS (syslinux), UEFI and UEFI with SecureBoot (Debian's signed shim and GRUB).
 # LOADERS is where shim-signed and grub-efi-amd64-signed are unpacked.

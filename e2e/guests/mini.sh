@@ -1,4 +1,5 @@
-# The mini guest: Debian's kernel, static busybox and mini/, all in an initramfs.
+# The mini guest: Debian's kernel, static busybox, dhcp6c, for Debian's busybox has no udhcpc6, and
+# mini/, all in an initramfs.
 # shellcheck shell=bash disable=SC2154
 
 # The cloud kernel unpacks in a moment but knows only virtio and NVMe. The generic one
@@ -15,6 +16,12 @@ mini_modules=(
     isofs vfat nls_utf8 nls_ascii nls_cp437 nls_iso8859-1
 )
 
+# dhcp6c and all that it loads.
+mini_programs=(
+    usr/sbin/dhcp6c usr/lib/x86_64-linux-gnu/libfl.so.2
+    lib/x86_64-linux-gnu/libc.so.6 lib64/ld-linux-x86-64.so.2
+)
+
 mini_cmdline='console=tty0 console=ttyS0 quiet'
 
 build_mini() {
@@ -29,7 +36,7 @@ build_mini_flavour() {
     if [[ $name == mini ]]; then
         images+=(mini-kernel)
     fi
-    packages=$(versions "$meta" busybox-static shim-signed grub-efi-amd64-signed)
+    packages=$(versions "$meta" busybox-static wide-dhcpv6-client libc6 libfl2 shim-signed grub-efi-amd64-signed)
     key=$(key "$packages" build lib.sh mini.sh images.sh oci.py mini)
     if current "$name" "$key" && has_images "${images[@]}"; then
         say "$name is up to date"
@@ -39,11 +46,12 @@ build_mini_flavour() {
     unpack_all "$tmp/$name.root" "$packages"
     mkdir "$dir"
     cp "$tmp/$name.root"/boot/vmlinuz-* "$dir/vmlinuz"
-    initrd "$tmp/$name.root" "$here/mini" "$dir/initrd" "${mini_modules[@]}"
+    overlay "$tmp/$name.root" "$here/mini" "$tmp/$name.overlay" "${mini_programs[@]}"
+    initrd "$tmp/$name.root" "$tmp/$name.overlay" "$dir/initrd" "${mini_modules[@]}"
     boot_partition "$tmp/boot.img" 44 "$dir/vmlinuz" "$dir/initrd" "$mini_cmdline" "$tmp/$name.root"
     disk "$dir/disk.img" "$tmp/boot.img"
     qemu-img convert -O qcow2 "$dir/disk.img" "$dir/disk.qcow2"
-    rm -rf "$tmp/$name.root" "$tmp/boot.img"
+    rm -rf "$tmp/$name.root" "$tmp/$name.overlay" "$tmp/boot.img"
     "images_$name" "$dir"
     install_output "$name" "$key" "$dir"
     say "built $name in $((SECONDS - started)) s"
