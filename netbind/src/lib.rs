@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`discover()`] and [`apply()`] talk to the kernel and decide nothing; [`plan()`] decides and knows no
-//! kernel; [`serve`] carries packets between the tap and [`dhcp`], which knows no socket.
+//! kernel; [`serve`] carries packets between the tap and [`dhcp`], [`dhcp6`] and [`ndp`], which know
+//! no socket.
 //! [`setup`] is the whole, once, safe to run again after a crash at any point, and [`teardown`]
 //! takes it back.
 //!
