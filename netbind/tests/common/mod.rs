@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,10 +30,11 @@ pub(crate) const NETBIND: &str = env!("CARGO_BIN_EXE_netbind");
 /// Where Debian's containernetworking-plugins are.
 const CNI: &str = "/usr/lib/cni";
 
-/// A network namespace with a name of its own.
-pub(crate) struct Namespace {
-    name: String,
-}
+/// A network namespace with a name of its own, which ends with its last handle.
+#[derive(Clone)]
+pub(crate) struct Namespace(Arc<Named>);
+
+struct Named(String);
 
 impl Namespace {
     pub(crate) fn new(label: &str) -> Self {
@@ -40,7 +42,7 @@ impl Namespace {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("netbind-{}-{count}-{label}", std::process::id());
         success(Command::new("ip").args(["netns", "add", &name]));
-        let namespace = Self { name };
+        let namespace = Self(Arc::new(Named(name)));
         namespace.ip("link set lo up");
         // A new namespace takes this over from the machine's own.
         namespace.sysctl("ipv4/ip_forward", "0");
@@ -48,11 +50,11 @@ impl Namespace {
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.0.0
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.name)
+        Path::new("/run/netns").join(self.name())
     }
 
     /// A command to run inside.
@@ -130,10 +132,10 @@ impl Namespace {
     }
 }
 
-impl Drop for Namespace {
+impl Drop for Named {
     fn drop(&mut self) {
         let _ = Command::new("ip")
-            .args(["netns", "delete", &self.name])
+            .args(["netns", "delete", &self.0])
             .status();
     }
 }
@@ -317,9 +319,18 @@ impl Pod {
 
     /// A pod without a network: the test makes one, by the name of that interface.
     pub(crate) fn by_hand(interface: &'static str) -> Self {
+        Self::of(Namespace::new("node"), Namespace::new("pod"), interface)
+    }
+
+    /// The same pod, seen by another of its interfaces.
+    pub(crate) fn by_interface(&self, interface: &'static str) -> Self {
+        Self::of(self.node.clone(), self.namespace.clone(), interface)
+    }
+
+    fn of(node: Namespace, namespace: Namespace, interface: &'static str) -> Self {
         Self {
-            node: Namespace::new("node"),
-            namespace: Namespace::new("pod"),
+            node,
+            namespace,
             dir: TempDir::new().unwrap(),
             interface,
             plugin: "",

@@ -142,6 +142,22 @@ fn an_address_is_taken_once_it_is_known_to_be_unique() {
 }
 
 #[test]
+fn a_link_local_address_is_not_waited_for() {
+    let lab = Lab::new("eth0");
+    // One probe a second.
+    lab.pod
+        .namespace
+        .sysctl("ipv6/conf/eth0/dad_transmits", "100");
+    lab.node("link set pod0 up");
+    lab.pod("link set eth0 up");
+    lab.pod("address add 10.77.0.5/24 dev eth0");
+    let tentative = || lab.pod.namespace.ip("address").contains("tentative");
+    wait_until("there is one", tentative);
+    success(&mut lab.pod.netbind(&["setup"]));
+    assert!(tentative());
+}
+
+#[test]
 fn an_address_that_another_station_has_is_refused() {
     let lab = Lab::new("eth0");
     lab.node("link set pod0 up");
@@ -191,7 +207,7 @@ fn an_address_of_slaac_that_is_late_is_the_guests() {
 
     let _server = Serve::start(&lab.pod);
     let guest = Guest::behind(&lab.pod, "tap0", network["mac"].as_str().unwrap());
-    let _leases = take_addresses(&lab, &guest, network);
+    let _leases = take_addresses(&lab.pod, &guest, network);
     assert!(guest.reaches("fd00:78::1"));
     assert!(guest.reaches(PEER_V6));
     Service::of(&guest).answers(&lab.peer, ADDRESS, "from the peer");

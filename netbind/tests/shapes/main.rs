@@ -14,6 +14,7 @@ mod cni;
 mod lab;
 mod late;
 mod layer2;
+mod secondary;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -23,8 +24,8 @@ use std::process::Stdio;
 use cni::Shape;
 use common::guest::{GUEST_LINK, Guest};
 use common::serve::Serve;
-use common::{Process, assert_becomes, settled, success, wait_until};
-use lab::{Lab, Service, settle_addresses};
+use common::{Pod, Process, assert_becomes, settled, success, wait_until};
+use lab::{Service, settle_addresses};
 use serde_json::Value;
 
 /// How a guest is connected, on the command line.
@@ -81,7 +82,7 @@ fn binds(shape: &Shape, binding: Binding) {
     assert_eq!(guest_network["mtu"], shape.mtu);
     let server = Serve::start(&lab.pod);
     let guest = Guest::behind(&lab.pod, "tap0", guest_network["mac"].as_str().unwrap());
-    let _leases = take_addresses(&lab, &guest, guest_network);
+    let _leases = take_addresses(&lab.pod, &guest, guest_network);
 
     reaches(shape, "the guest", |to| {
         guest.reaches(to) && carries(&guest, to, shape.mtu)
@@ -127,9 +128,9 @@ fn carries(guest: &Guest, to: &str, mtu: u32) -> bool {
 
 /// Has the guest take what it is served: IPv4 by udhcpc, IPv6 by its kernel and dhclient. The latter
 /// keeps its addresses for as long as the value lives.
-fn take_addresses(lab: &Lab, guest: &Guest, network: &Value) -> Option<Process> {
+fn take_addresses(pod: &Pod, guest: &Guest, network: &Value) -> Option<Process> {
     if !network["lease"].is_null() {
-        guest.udhcpc(lab.pod.dir.path());
+        guest.udhcpc(pod.dir.path());
         let link: Value =
             serde_json::from_str(&guest.namespace.ip(&format!("-j link show {GUEST_LINK}")))
                 .unwrap();
@@ -139,7 +140,7 @@ fn take_addresses(lab: &Lab, guest: &Guest, network: &Value) -> Option<Process> 
         return None;
     }
     settle_addresses(&guest.namespace);
-    let client = dhclient6(lab, guest);
+    let client = dhclient6(pod, guest);
     let addresses = network["ipv6"]["addresses"].as_array().unwrap();
     wait_until("the guest has its IPv6 addresses", || {
         let taken = guest.namespace.ip(&format!("address show {GUEST_LINK}"));
@@ -166,8 +167,8 @@ fn take_addresses(lab: &Lab, guest: &Guest, network: &Value) -> Option<Process> 
 }
 
 /// Starts dhclient for IPv6, which the value ends.
-fn dhclient6(lab: &Lab, guest: &Guest) -> Process {
-    let dir = lab.pod.dir.path();
+fn dhclient6(pod: &Pod, guest: &Guest) -> Process {
+    let dir = pod.dir.path();
     let script = dir.join("dhclient6.sh");
     // DHCPv6 gives addresses and no prefix (RFC 8415 section 21.6).
     let text = "#!/bin/sh\n[ -z \"$new_ip6_address\" ] || \
