@@ -2,14 +2,17 @@
 
 #![allow(unsafe_code, reason = "the kernel attaches to taps by ioctl only")]
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tempfile::TempDir;
 
 use super::{Namespace, Pod, Process, success, wait_until};
 
@@ -17,8 +20,8 @@ use super::{Namespace, Pod, Process, success, wait_until};
 /// the pod's tap, as QEMU would.
 pub(crate) struct Guest {
     pub(crate) namespace: Namespace,
-    stop: Option<OwnedFd>,
-    pump: Option<JoinHandle<()>>,
+    asked: Arc<Mutex<Vec<Vec<u8>>>>,
+    pump: Option<Pump>,
 }
 
 /// The guest's interface.
@@ -29,15 +32,48 @@ impl Guest {
     pub(crate) fn behind(pod: &Pod, tap: &str, mac: &str) -> Self {
         let namespace = Namespace::new("guest");
         let inside = namespace.within(|| attach(GUEST_LINK));
-        let outside = pod.namespace.within(|| attach(tap));
         namespace.ip(&format!("link set {GUEST_LINK} address {mac} up"));
-        let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
-        let pump = thread::spawn(move || pump(inside, outside, stopped));
+        let asked = Arc::default();
+        let pump = Pump::start(inside, outside(pod, tap), Arc::clone(&asked));
         Self {
             namespace,
-            stop: Some(stop),
+            asked,
             pump: Some(pump),
         }
+    }
+
+    /// Moves the guest, as it is, behind another pod's tap.
+    pub(crate) fn move_behind(&mut self, pod: &Pod, tap: &str) {
+        let inside = self.pump.take().unwrap().stop();
+        let asked = Arc::clone(&self.asked);
+        self.pump = Some(Pump::start(inside, outside(pod, tap), asked));
+    }
+
+    /// The DHCPv4 messages, of UDP's payload, that the guest has sent so far.
+    pub(crate) fn asked(&self) -> Vec<Vec<u8>> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// A command inside, where /etc, /run and /var/lib are those of the disk. Whatever it starts
+    /// ends with it.
+    pub(crate) fn command_on(&self, disk: &Disk, program: &str) -> Command {
+        // Without udev, systemd and NetworkManager wait for nobody if /sys cannot be written to.
+        // The shell stays: what changes its user, as networkd does, no longer ends with its parent.
+        const MOUNT: &str = r#"
+            mount -t sysfs -o ro sysfs /sys
+            mount --bind "$1/etc" /etc
+            mount --bind "$1/run" /run
+            mount --bind "$1/lib" /var/lib
+            shift
+            "$@"
+            exit"#;
+        let mut command = self.namespace.command("unshare");
+        command
+            .args(["--mount", "--uts", "--pid", "--fork", "--kill-child"])
+            .args(["--mount-proc", "sh", "-ec", MOUNT, "sh"])
+            .arg(disk.0.path())
+            .arg(program);
+        command
     }
 
     pub(crate) fn reaches(&self, address: &str) -> bool {
@@ -98,19 +134,42 @@ impl Guest {
     }
 }
 
-impl Drop for Guest {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(pump) = self.pump.take() {
-            let _ = pump.join();
+/// A guest's files: what it keeps over a reboot.
+pub(crate) struct Disk(TempDir);
+
+impl Disk {
+    /// A disk with the machine's /etc, and an empty /run and /var/lib.
+    pub(crate) fn new() -> Self {
+        let disk = Self(TempDir::new().unwrap());
+        success(Command::new("cp").args(["-a", "/etc"]).arg(disk.0.path()));
+        for dir in ["run", "lib"] {
+            std::fs::create_dir(disk.path(dir)).unwrap();
         }
+        disk.write("etc/machine-id", "00112233445566778899aabbccddeeff\n");
+        disk
+    }
+
+    /// Where a file is, seen from outside: `etc`, `run` or `lib`, and what is below.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// A file that only root may read, or that is executable, and so on.
+    pub(crate) fn write_mode(&self, name: &str, mode: u32, text: &str) {
+        self.write(name, text);
+        std::fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
     }
 }
 
 /// A client's script that takes the lease as a distribution's would, and writes down what it was
 /// told: never the host's resolv.conf.
 fn dhcp_script(dir: &Path, client: &str) -> (PathBuf, PathBuf) {
-    use std::os::unix::fs::PermissionsExt;
     let (script, told) = (
         dir.join(format!("{client}.sh")),
         dir.join(format!("{client}.env")),
@@ -141,7 +200,7 @@ ip route replace default via "$new_routers""#
         told.display()
     );
     std::fs::write(&script, text).unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
     (script, told)
 }
 
@@ -166,7 +225,50 @@ pub(crate) fn attach(name: &str) -> File {
     file
 }
 
-fn pump(mut inside: File, mut outside: File, stopped: OwnedFd) {
+/// QEMU's end of the pod's tap.
+fn outside(pod: &Pod, tap: &str) -> File {
+    pod.namespace.within(|| attach(tap))
+}
+
+/// Carries frames between guest and tap until it is stopped.
+struct Pump {
+    stop: Option<OwnedFd>,
+    thread: Option<JoinHandle<File>>,
+}
+
+impl Pump {
+    fn start(inside: File, outside: File, asked: Arc<Mutex<Vec<Vec<u8>>>>) -> Self {
+        let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        Self {
+            stop: Some(stop),
+            thread: Some(thread::spawn(move || {
+                pump(inside, outside, &stopped, &asked)
+            })),
+        }
+    }
+
+    /// Stops, and gives back the guest's end.
+    fn stop(mut self) -> File {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn pump(
+    mut inside: File,
+    mut outside: File,
+    stopped: &OwnedFd,
+    asked: &Mutex<Vec<Vec<u8>>>,
+) -> File {
     let mut frame = vec![0; 65536];
     loop {
         let mut fds = [
@@ -177,14 +279,24 @@ fn pump(mut inside: File, mut outside: File, stopped: OwnedFd) {
         poll(&mut fds, PollTimeout::NONE).unwrap();
         let [stop, from_inside, from_outside] = fds.map(|fd| fd.any() == Some(true));
         if stop {
-            return;
+            return inside;
         }
         // A link that is down loses frames, as a cable would.
         if from_inside && let Ok(length) = inside.read(&mut frame) {
-            let _ = outside.write(&frame[..length]);
+            let frame = &frame[..length];
+            asked.lock().unwrap().extend(question(frame));
+            let _ = outside.write(frame);
         }
         if from_outside && let Ok(length) = outside.read(&mut frame) {
             let _ = inside.write(&frame[..length]);
         }
     }
+}
+
+/// The payload of a DHCPv4 message to a server; none if the frame is anything else.
+fn question(frame: &[u8]) -> Option<Vec<u8>> {
+    let ip = frame.get(14..)?;
+    let udp = ip.get(usize::from(ip.first()? & 0x0f) * 4..)?;
+    let is_question = frame[12..14] == [8, 0] && ip.get(9)? == &17 && udp.get(2..4)? == [0, 67];
+    is_question.then(|| udp.get(8..).map(<[u8]>::to_vec))?
 }
