@@ -2,7 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -197,8 +197,8 @@ impl Lab {
     ///
     /// # Errors
     /// The kernel's answer.
-    pub fn connect(&self, to: SocketAddrV4, limit: Duration) -> io::Result<TcpStream> {
-        self.enter(move || TcpStream::connect_timeout(&to.into(), limit))
+    pub fn connect(&self, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+        self.enter(move || TcpStream::connect_timeout(&to, limit))
     }
 
     /// Runs `task` on a thread inside the host's namespace.
@@ -247,14 +247,17 @@ impl Lab {
             .flatten();
         let addresses = addresses
             .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<Ipv4Addr>().ok());
-        let rules = self
-            .command("iptables-save")
-            .output()
-            .expect("iptables is installed");
-        let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<IpAddr>().ok());
+        let rules = ["iptables-save", "ip6tables-save"].map(|program| {
+            let rules = self
+                .command(program)
+                .output()
+                .expect("iptables is installed");
+            String::from_utf8_lossy(&rules.stdout).into_owned()
+        });
         let rules = rules
-            .lines()
+            .iter()
+            .flat_map(|rules| rules.lines())
             .filter(|line| line.contains("CNI-"))
             .map(str::to_owned);
         let processes = processes().filter(|(_, args)| args.contains(&here));

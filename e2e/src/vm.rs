@@ -1,7 +1,7 @@
 //! One VM under test.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -240,6 +240,50 @@ impl<'lab> Vm<'lab> {
             .next()
             .and_then(|address| address.parse().ok());
         address.unwrap_or_else(|| panic!("no address in {status}"))
+    }
+
+    /// Waits until the guest holds every address that it is offered, and the events of that.
+    ///
+    /// # Panics
+    /// When it does not, in time.
+    pub fn wait_until_leased(&mut self, limit: Duration) {
+        self.wait_for("guest-ready", limit);
+        let offered = eventually("a lease of every address", limit, || {
+            let status = self.status();
+            let interfaces = status["interfaces"].as_array()?;
+            let addresses = interfaces
+                .iter()
+                .filter_map(|one| one["addresses"].as_array());
+            let addresses: Vec<_> = addresses.flatten().collect();
+            let all = addresses.iter().all(|address| address["leased"] == true);
+            all.then_some(addresses.len())
+        });
+        let granted = |vm: &Self| {
+            vm.seen
+                .iter()
+                .filter(|e| e.event == "lease-granted")
+                .count()
+        };
+        while granted(self) < offered {
+            self.wait_for_next("lease-granted", limit);
+        }
+    }
+
+    /// What CNI gave the pod on the network of that interface of the VMI.
+    ///
+    /// # Panics
+    /// Where there is no sandbox.
+    pub fn pod_addresses(&self, interface: &str) -> Vec<IpAddr> {
+        let path = self.directory().expect("the VM has a sandbox");
+        let text = std::fs::read(path.join("sandbox.json")).expect("a sandbox has a record");
+        let record: serde_json::Value = serde_json::from_slice(&text).expect("it is JSON");
+        let attached = record["attached"].as_array().into_iter().flatten();
+        let ips = attached
+            .filter(|attached| attached["name"] == interface)
+            .filter_map(|attached| attached["result"]["ips"].as_array())
+            .flatten();
+        ips.filter_map(|ip| ip["address"].as_str()?.split('/').next()?.parse().ok())
+            .collect()
     }
 
     /// Opens the serial console.

@@ -8,7 +8,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -78,7 +78,7 @@ fn a_connection_outlives_twenty_workers() {
     vm.wait_for("guest-ready", BOOT);
     let address = vm.address();
     let qemu = vm.processes().qemu;
-    let to = SocketAddrV4::new(address, ECHO);
+    let to = SocketAddr::new(address.into(), ECHO);
     let mut stream = eventually("the guest's echo service", BOOT, || {
         lab.connect(to, Duration::from_secs(1)).ok()
     });
@@ -165,7 +165,8 @@ fn a_qemu_that_hangs_is_ended_after_the_grace_period() {
 fn a_renewal_is_answered_by_a_new_worker() {
     let lab = Lab::new();
     let mut vm = Vm::run(&lab, "hello", &example(), &[]);
-    vm.wait_for("guest-ready", BOOT);
+    // So that the next one to be granted is the renewal.
+    vm.wait_until_leased(BOOT);
     let worker = vm.processes().worker;
     kill_nine(&vm, worker);
     vm.worker_other_than(worker);

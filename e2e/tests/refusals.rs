@@ -519,48 +519,71 @@ fn a_pod_network_that_cannot_carry_a_guest_is_told() {
     let answer = r#"cat >/dev/null; echo '{"cniVersion":"1.0.0"}'"#;
     let fail = r#"cat >/dev/null
         echo '{"cniVersion":"1.0.0","code":11,"msg":"no room","details":"try later"}'; exit 1"#;
-    let ipv6 =
-        r#","ipam":{"type":"host-local","dataDir":"DATA","ranges":[[{"subnet":"fd00::/64"}]]}"#;
-    let cases: &[(&str, String, &str, Words)] = &[
-        ("no eth0", custom("lab-none"), answer, &["eth0", "CNI"]),
+    let behind = with("bridge: {}", "masquerade: {}");
+    let taken =
+        r#","ipam":{"type":"host-local","dataDir":"DATA","ranges":[[{"subnet":"10.0.2.0/25"}]]}"#;
+    let cases: &[(&str, &str, String, &str, Words)] = &[
         (
-            "no address",
-            bridge(""),
+            "no eth0",
+            &good,
+            custom("lab-none"),
             answer,
-            &["eth0", "no IPv4 address"],
+            &["eth0", "CNI"],
         ),
         (
-            "only IPv6",
-            bridge(ipv6),
+            "masquerade without an address",
+            &behind,
+            bridge(""),
             answer,
-            &["eth0", "no IPv4 address"],
+            &["\"default\"", "eth0", "no address"],
+        ),
+        (
+            "masquerade on its own network",
+            &behind,
+            bridge(taken),
+            answer,
+            &["10.0.2.0/24", "10.0.2.2/25", "vmNetworkCIDR"],
+        ),
+        (
+            "an address that never comes",
+            &good,
+            custom("lab-none"),
+            r#"cat >/dev/null; [ "$CNI_COMMAND" = ADD ] || exit 0
+            nsenter --net="$CNI_NETNS" sh -c "ip link add eth0 type veth peer name other
+                ip link set eth0 up; ip link set other up"
+            echo '{"cniVersion":"1.0.0","ips":[{"address":"10.9.0.2/24"}]}'"#,
+            &["eth0", "10.9.0.2", "within 10 s"],
         ),
         (
             "a plugin that fails",
+            &good,
             custom("lab-none"),
             fail,
             &["lab-none", "ADD", "no room: try later"],
         ),
         (
             "a plugin that is missing",
+            &good,
             custom("nonesuch"),
             answer,
             &["\"nonesuch\"", "containernetworking-plugins", "--cni-bin"],
         ),
         (
             "no JSON",
+            &good,
             "{".into(),
             answer,
             &["cni.conf", "no CNI configuration"],
         ),
         (
             "no type",
+            &good,
             r#"{"cniVersion":"1.0.0","name":"a"}"#.into(),
             answer,
             &["cni.conf", "\"type\""],
         ),
     ];
-    for (what, conf, script, words) in cases {
+    for (what, manifest, conf, script, words) in cases {
         let lab = Lab::new();
         let data = lab.path().join("ipam");
         let conf = lab.cni(&conf.replace("DATA", data.to_str().unwrap()));
@@ -568,7 +591,7 @@ fn a_pod_network_that_cannot_carry_a_guest_is_told() {
         refuse_on_network(
             &lab,
             what,
-            &good,
+            manifest,
             &["--cni-conf", &conf, "--cni-bin", &bin],
             words,
         );
@@ -583,6 +606,13 @@ fn a_pod_network_that_cannot_carry_a_guest_is_told() {
         &args,
         &["none.conf", "No such file"],
     );
+    let further = with("pod: {}", "multus: {networkName: blue}");
+    let words: Words = &["\"blue\"", "--network blue=FILE"];
+    refuse(&lab, "no configuration for multus", &further, &[], words);
+    let conf = lab.cni(&bridge(""));
+    let args = ["--cni-conf", &conf, "--until", "guest-ready"];
+    let words: Words = &["no address", "--until"];
+    refuse_on_network(&lab, "nothing to wait for", &good, &args, words);
 }
 
 /// As [`refuse`], where the bridge of the test's own network may stay: no plugin removes it.

@@ -105,7 +105,7 @@ fn the_guest_has_the_pods_own_address_and_mac() {
     let mut vm = Vm::run(&lab, "hello", &example("vm.yaml"), &[]);
     vm.wait_for("guest-ready", BOOT);
 
-    let result = sandbox(&vm)["result"].take();
+    let result = sandbox(&vm)["attached"][0]["result"].take();
     let interfaces = result["interfaces"].as_array().unwrap();
     let eth0 = interfaces
         .iter()
@@ -543,10 +543,10 @@ fn renderable() -> Vec<PathBuf> {
     }
     let directories = [Some(ours), theirs].into_iter().flatten();
     let files = directories.flat_map(|directory| fs::read_dir(directory).unwrap().flatten());
-    let refused = ["vmi-masquerade.yaml", "vmi-pvc.yaml"];
     files
-        .filter(|file| !refused.iter().any(|name| file.file_name() == *name))
         .map(|file| file.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "yaml"))
+        .filter(|path| !path.ends_with("vmi-pvc.yaml"))
         .collect()
 }
 
