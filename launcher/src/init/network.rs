@@ -99,7 +99,12 @@ fn keep(descriptor: &OwnedFd) -> anyhow::Result<()> {
 fn bind(args: &InitArgs) -> anyhow::Result<Vec<(String, Sockets)>> {
     let pod = Pod::new(&args.runtime_dir);
     let vmi: VirtualMachineInstance = pod::read_json(&pod.vmi())?;
-    attachments(&vmi, &args.interface)
+    let mut attachments: Vec<_> = attachments(&vmi, &args.interface).collect();
+    // Masquerade last: a kernel that forwards IPv6 heeds no advertisements, and an interface that is
+    // still to be discovered may live by them.
+    attachments.sort_by_key(|attachment| attachment.interface.masquerade.is_some());
+    attachments
+        .into_iter()
         .map(|attachment| {
             let sockets = bind_one(args, &pod, &vmi, &attachment)?;
             Ok((attachment.interface.name.clone(), sockets))
