@@ -16,9 +16,9 @@ use std::process::Stdio;
 use common::guest::{GUEST_LINK, Guest};
 use common::{Namespace, Process, success, wait_until};
 use lan::frame::{self, Mac, mac};
+use lan::wire::Wire;
 use lan::{
-    Lan, NODE_V4, NODE_V6, OTHER_V4, OTHER_V6, PEER_V4, PEER_V6, POD_MAC, POD_V4, POD_V6, Wire,
-    settle,
+    Lan, NODE_V4, NODE_V6, OTHER_V4, OTHER_V6, PEER_V4, PEER_V6, POD_MAC, POD_V4, POD_V6, settle,
 };
 
 /// How a bridge binding treats what its guest sends.

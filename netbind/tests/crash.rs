@@ -16,13 +16,17 @@
 )]
 
 mod common;
+mod lan;
 
 use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use common::guest::attach;
 use common::{Pod, assert_becomes, settled, success};
+use lan::Lan;
+use netbind::Mac;
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -112,20 +116,33 @@ fn changes_something(call: i64, arguments: &[u64; 6]) -> bool {
     }
 }
 
-/// The pod's network, with the randomly chosen MACs by name.
+/// The pod's network, with the randomly chosen MACs, and the addresses made of one, by name.
 fn bound(pod: &Pod) -> String {
     let state: Value = serde_json::from_slice(&std::fs::read(pod.state()).unwrap()).unwrap();
     let mut dump = pod.namespace.dump();
     for device in ["bridge", "tap"] {
-        dump = dump.replace(
-            state["macs"][device].as_str().unwrap(),
-            &format!("the {device}'s MAC"),
-        );
+        let mac = state["macs"][device].as_str().unwrap();
+        let link_local = mac.parse::<Mac>().unwrap().link_local();
+        for (text, name) in [
+            (mac.to_owned(), "MAC"),
+            (link_local.to_string(), "address"),
+            (format!("33:33:ff:{}", &mac[9..]), "group"),
+            (format!("{:032x}", link_local.to_bits()), "address in hex"),
+        ] {
+            dump = dump.replace(&text, &format!("the {device}'s {name}"));
+        }
     }
     let mut lines: Vec<_> = dump.lines().collect();
     // Lists were sorted with the MACs in them.
     lines.sort_unstable();
     lines.join("\n")
+}
+
+/// Looks at a network whose tap is in use. On a link without a carrier the kernel makes some routes
+/// or not, as it happens.
+fn with_carrier<T>(pod: &Pod, look: impl FnOnce() -> T) -> T {
+    let _guest = pod.namespace.within(|| attach("tap0"));
+    look()
 }
 
 fn files(dir: &Path) -> BTreeSet<String> {
@@ -146,78 +163,110 @@ fn expect_calls(seen: &BTreeSet<i64>) {
     }
 }
 
-#[test]
-fn setup_killed_after_any_change_and_run_again_ends_with_the_same_network() {
-    let pod = Pod::on_bridge();
+/// Sets up, killed after each of its changes, and again.
+fn set_up_again(pod: &Pod, options: &[&str]) {
+    let setup = || {
+        let mut command = pod.netbind(&["setup"]);
+        command.args(options);
+        command
+    };
     let (before, files_before) = (settled(|| pod.namespace.dump()), files(pod.dir.path()));
-    success(&mut pod.netbind(&["setup"]));
-    let whole = settled(|| bound(&pod));
+    success(&mut setup());
+    let whole = with_carrier(pod, || settled(|| bound(pod)));
     success(&mut pod.netbind(&["teardown"]));
     let files_before = &files_before | &files(pod.dir.path());
 
     let mut seen = BTreeSet::new();
     for n in 1.. {
-        match kill_after(n, &mut pod.netbind(&["setup"])) {
+        match kill_after(n, &mut setup()) {
             Ended::Finished => break,
             Ended::Killed(call) => seen.insert(call),
         };
         let what = format!("killed after change {n}, set up again");
-        success(&mut pod.netbind(&["setup"]));
-        assert_becomes(|| bound(&pod), &whole, &what);
+        success(&mut setup());
+        with_carrier(pod, || assert_becomes(|| bound(pod), &whole, &what));
         success(&mut pod.netbind(&["teardown"]));
         assert_becomes(|| pod.namespace.dump(), &before, &what);
         assert_eq!(files(pod.dir.path()), files_before, "{what}");
     }
     expect_calls(&seen);
     assert!(seen.contains(&libc::SYS_ioctl));
-    pod.cni("CHECK").unwrap();
-    pod.cni("DEL").unwrap();
 }
 
-#[test]
-fn teardown_restores_the_pod_after_setup_was_killed_anywhere() {
-    let pod = Pod::on_ptp();
+/// Sets up, killed after each of its changes, and takes that back.
+fn take_back(pod: &Pod, options: &[&str], address: &str) {
     let before = settled(|| pod.namespace.dump());
     for n in 1.. {
-        let ended = kill_after(n, &mut pod.netbind(&["setup"]));
+        let ended = kill_after(n, pod.netbind(&["setup"]).args(options));
         success(&mut pod.netbind(&["teardown"]));
-        assert_becomes(
-            || pod.namespace.dump(),
-            &before,
-            &format!("killed after change {n}, torn down"),
-        );
-        assert!(
-            pod.node_reaches(pod.address()),
-            "killed after change {n}: the pod answers"
-        );
+        let what = format!("killed after change {n}, torn down");
+        assert_becomes(|| pod.namespace.dump(), &before, &what);
+        assert!(pod.node_reaches(address), "{what}: the pod answers");
         if let Ended::Finished = ended {
             break;
         }
     }
-    pod.cni("CHECK").unwrap();
-    pod.cni("DEL").unwrap();
 }
 
-#[test]
-fn teardown_killed_after_any_change_and_run_again_restores_the_pod() {
-    let pod = Pod::on_bridge();
+/// Takes back, killed after each of its changes, and again.
+fn take_back_again(pod: &Pod, options: &[&str]) {
     let before = settled(|| pod.namespace.dump());
     let mut seen = BTreeSet::new();
     for n in 1.. {
-        success(&mut pod.netbind(&["setup"]));
+        success(pod.netbind(&["setup"]).args(options));
         let ended = kill_after(n, &mut pod.netbind(&["teardown"]));
         success(&mut pod.netbind(&["teardown"]));
-        assert_becomes(
-            || pod.namespace.dump(),
-            &before,
-            &format!("killed after change {n}"),
-        );
+        let what = format!("killed after change {n}");
+        assert_becomes(|| pod.namespace.dump(), &before, &what);
         match ended {
             Ended::Finished => break,
             Ended::Killed(call) => seen.insert(call),
         };
     }
     expect_calls(&seen);
+}
+
+/// The plugin finds its network as it made it.
+fn is_the_plugins(pod: &Pod) {
     pod.cni("CHECK").unwrap();
     pod.cni("DEL").unwrap();
+}
+
+#[test]
+fn setup_killed_after_any_change_and_run_again_ends_with_the_same_network() {
+    let pod = Pod::on_bridge();
+    set_up_again(&pod, &[]);
+    is_the_plugins(&pod);
+}
+
+#[test]
+fn teardown_restores_the_pod_after_setup_was_killed_anywhere() {
+    let pod = Pod::on_ptp();
+    take_back(&pod, &[], pod.address());
+    is_the_plugins(&pod);
+}
+
+#[test]
+fn teardown_killed_after_any_change_and_run_again_restores_the_pod() {
+    let pod = Pod::on_bridge();
+    take_back_again(&pod, &[]);
+    is_the_plugins(&pod);
+}
+
+/// How masquerade binding is asked for.
+const MASQUERADE: &[&str] = &["--binding", "masquerade"];
+
+#[test]
+fn masquerade_killed_after_any_change_and_run_again_ends_with_the_same_network() {
+    set_up_again(&Lan::new().pod, MASQUERADE);
+}
+
+#[test]
+fn teardown_restores_the_pod_after_masquerade_was_killed_anywhere() {
+    take_back(&Lan::new().pod, MASQUERADE, lan::POD_V4);
+}
+
+#[test]
+fn teardown_of_masquerade_killed_after_any_change_and_run_again_restores_the_pod() {
+    take_back_again(&Lan::new().pod, MASQUERADE);
 }

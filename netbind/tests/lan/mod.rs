@@ -8,11 +8,9 @@
 )]
 
 pub(crate) mod frame;
-mod wire;
+pub(crate) mod wire;
 
 use crate::common::{Namespace, Pod, wait_until};
-
-pub(crate) use wire::Wire;
 
 /// The node, which is the gateway.
 pub(crate) const NODE_V4: &str = "10.88.0.1";
@@ -23,7 +21,9 @@ pub(crate) const POD_V6: &str = "fd88::5";
 /// The peer.
 pub(crate) const PEER_V4: &str = "10.88.0.9";
 pub(crate) const PEER_V6: &str = "fd88::9";
-/// Nobody.
+/// A station that is nothing but a wire.
+pub(crate) const NOBODY_V4: &str = "10.88.0.99";
+/// Whom a guest could pretend to be.
 pub(crate) const OTHER_V4: &str = "10.88.0.66";
 pub(crate) const OTHER_V6: &str = "fd88::66";
 /// The MAC of the pod's interface.

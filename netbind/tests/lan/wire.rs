@@ -32,6 +32,12 @@ impl Wire {
     /// The frames that come until this one does.
     #[track_caller]
     pub(crate) fn until(&mut self, last: &[u8]) -> Vec<Vec<u8>> {
+        self.until_one(|frame| frame == last)
+    }
+
+    /// The frames that come until one is such, with that.
+    #[track_caller]
+    pub(crate) fn until_one(&mut self, is_such: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let until = Instant::now() + Duration::from_secs(5);
         let mut seen = Vec::new();
         loop {
@@ -43,10 +49,10 @@ impl Wire {
             let mut frame = vec![0; 65536];
             let length = self.0.read(&mut frame).unwrap();
             frame.truncate(length);
-            if frame == last {
+            seen.push(frame);
+            if seen.last().is_some_and(|frame| is_such(frame)) {
                 return seen;
             }
-            seen.push(frame);
         }
     }
 }
