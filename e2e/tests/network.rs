@@ -52,12 +52,16 @@ fn bridge(lab: &Lab, name: &str, more: &str, subnets: &[&str]) -> String {
     path.display().to_string()
 }
 
-/// A shell of the mini guest, once it holds every address.
+/// A shell of the mini guest, once it holds every address and knows that nobody else does.
 fn shell(vm: &mut Vm<'_>) -> Console {
     vm.wait_until_leased(BOOT);
     let mut console = vm.console();
     console.send("\n");
     console.expect("mini# ", BOOT);
+    eventually("the end of duplicate address detection", BOOT, || {
+        let said = console.run("ip -o -6 addr show dev eth0", MOMENT);
+        (!said.contains("tentative")).then_some(())
+    });
     console
 }
 
