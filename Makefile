@@ -5,6 +5,7 @@
 VM ?= examples/vm.yaml
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RUN_FLAGS ?=
+FUZZ_SECONDS ?= 30
 MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 # Network namespaces, and packages inside a directory, are root's; compiling is not.
@@ -20,7 +21,7 @@ endif
 # The guest that a manifest's image is made from.
 GUESTS = mini $(if $(shell grep -El 'ferrovirt/debian|fedora-with-test-tooling' '$(VM)' 2>/dev/null),debian)
 
-.PHONY: help setup build guests run test lint bench soak deny clean
+.PHONY: help setup build guests run test lint fuzz bench soak deny clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -41,14 +42,20 @@ run: build ## boot VM
 lint: setup
 	@echo '== cargo fmt'
 	@cargo fmt --all --check
+	@cargo fmt --manifest-path fuzz/Cargo.toml --check
 	@echo '== cargo clippy'
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 
-test: guests lint ## format, lints and all tests
+test: guests lint ## format, lints, all tests, and a little fuzzing
 	@echo '== cargo build'
 	@cargo build --locked --workspace --bins
 	@echo '== cargo test'
 	@cargo test --locked --workspace
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: setup ## try inputs on each parser for FUZZ_SECONDS, 30 unless set; 600 for the long run
+	@echo '== fuzz'
+	@fuzz/run $(FUZZ_SECONDS)
 
 bench: build guests ## measure what docs/benchmarks.md promises, and write it; takes 25 minutes
 	@cargo bench --locked -p netbind --bench answer
@@ -57,7 +64,7 @@ bench: build guests ## measure what docs/benchmarks.md promises, and write it; t
 	@cargo bench --locked -p e2e --bench promises
 
 soak: build guests ## the tests that take long
-	@cargo test --release --locked -p e2e -- --ignored
+	@cargo test --release --locked -p netbind -p e2e -- --ignored
 
 deny: ## licences and advisories of all dependencies; needs cargo-deny
 	@cargo deny --version >/dev/null 2>&1 || { echo 'make deny: first run: cargo install --locked cargo-deny' >&2; exit 1; }
