@@ -24,6 +24,9 @@ pub(crate) struct Guest {
     pump: Option<Pump>,
 }
 
+/// Messages of a guest that are kept. One that floods sends more.
+const KEPT: usize = 1000;
+
 /// The guest's interface.
 pub(crate) const GUEST_LINK: &str = "ens3";
 
@@ -49,7 +52,7 @@ impl Guest {
         self.pump = Some(Pump::start(inside, outside(pod, tap), asked));
     }
 
-    /// The DHCPv4 messages, of UDP's payload, that the guest has sent so far.
+    /// The first DHCPv4 messages, of UDP's payload, that the guest has sent so far.
     pub(crate) fn asked(&self) -> Vec<Vec<u8>> {
         self.asked.lock().unwrap().clone()
     }
@@ -284,7 +287,11 @@ fn pump(
         // A link that is down loses frames, as a cable would.
         if from_inside && let Ok(length) = inside.read(&mut frame) {
             let frame = &frame[..length];
-            asked.lock().unwrap().extend(question(frame));
+            let mut asked = asked.lock().unwrap();
+            if asked.len() < KEPT {
+                asked.extend(question(frame));
+            }
+            drop(asked);
             let _ = outside.write(frame);
         }
         if from_outside && let Ok(length) = outside.read(&mut frame) {

@@ -1,0 +1,172 @@
+//! A node with two pods: one of them bound to a guest, the other of somebody else.
+
+#![allow(
+    unsafe_code,
+    reason = "packet sockets' addresses have no safe constructor"
+)]
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use netbind::Mac;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::common::guest::{GUEST_LINK, Guest};
+use crate::common::{Namespace, Pod, Process, success, text, wait_until};
+
+/// The pod's, and so the guest's.
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 7);
+pub(crate) const ADDRESS6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+/// The node's.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
+/// Both pods, the guest, and its server in a process of its own.
+pub(crate) struct Lab {
+    pub(crate) pod: Pod,
+    pub(crate) neighbour: Namespace,
+    pub(crate) guest: Guest,
+    pub(crate) mac: Mac,
+    pub(crate) server: Process,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        let (pod, neighbour) = (Pod::by_hand("eth0"), Namespace::new("neighbour"));
+        let node = |line: &str| pod.node.ip(line);
+        node("link add cni0 type bridge");
+        node(&format!("address add {GATEWAY}/24 dev cni0"));
+        node(&format!("address add {GATEWAY6}/64 dev cni0 nodad"));
+        node("link set cni0 up");
+        for (namespace, port, host) in [(&pod.namespace, "pod0", 7), (&neighbour, "pod1", 8)] {
+            let name = namespace.name();
+            node(&format!(
+                "link add {port} type veth peer name eth0 netns {name}"
+            ));
+            node(&format!("link set {port} master cni0 up"));
+            namespace.ip(&format!("address add 10.88.0.{host}/24 dev eth0"));
+            namespace.ip(&format!("address add 2001:db8::{host}/64 dev eth0 nodad"));
+            namespace.ip("link set eth0 up");
+            namespace.ip(&format!("route add default via {GATEWAY}"));
+            namespace.ip(&format!("route add default via {GATEWAY6}"));
+        }
+        let mac = pod.mac();
+        success(&mut pod.netbind(&["setup"]));
+        let server = Process::start(pod.netbind(&["serve"]).stdout(Stdio::null()));
+        let guest = Guest::behind(&pod, "tap0", &mac);
+        wait_until("the tap has its carrier", || {
+            pod.namespace.ip("link show tap0").contains("state UP")
+        });
+        Self {
+            pod,
+            neighbour,
+            guest,
+            mac: mac.parse().unwrap(),
+            server,
+        }
+    }
+
+    /// Runs udhcpc in the guest; how long it took until it held its lease.
+    pub(crate) fn lease_by_udhcpc(&self) -> Duration {
+        let started = Instant::now();
+        self.guest.udhcpc(self.pod.dir.path());
+        started.elapsed()
+    }
+
+    /// Runs ISC's dhclient in the guest, which receives only what is for a client's port; how long it
+    /// took until it held its lease.
+    pub(crate) fn lease_by_dhclient(&self) -> Duration {
+        for file in ["leases", "dhclient.env"] {
+            let _ = std::fs::remove_file(self.pod.dir.path().join(file));
+        }
+        let started = Instant::now();
+        self.guest.dhclient(self.pod.dir.path());
+        started.elapsed()
+    }
+
+    /// Sends frames from the guest at a steady rate, and tells how many were sent.
+    pub(crate) fn flood(&self, frames: &[Vec<u8>], per_second: u32, time: Duration) -> u32 {
+        let socket = self.guest.namespace.within(link_socket);
+        let started = Instant::now();
+        let mut sent = 0;
+        for frame in frames.iter().cycle() {
+            let due = |sent| started + Duration::from_secs(1) * sent / per_second;
+            if due(sent) > started + time {
+                break;
+            }
+            // A wake-up costs as much as a frame: so there are several at a time.
+            if sent % 16 == 0 {
+                thread::sleep(due(sent).saturating_duration_since(Instant::now()));
+            }
+            // A queue that is full loses frames, as a cable would.
+            let _ = socket.send(frame);
+            sent += 1;
+        }
+        sent
+    }
+
+    /// Pings the node from the other pod, a hundred times a second.
+    pub(crate) fn neighbours_round_trips(&self, time: Duration) -> RoundTrips {
+        let count = (time.as_secs() * 100).to_string();
+        let mut ping = self.neighbour.command("ping");
+        // A second at the end is for answers that are late.
+        ping.args(["-q", "-i", "0.01", "-W", "1", "-c", &count]);
+        let report = text(&ping.arg(GATEWAY.to_string()).output().unwrap());
+        let summary = || -> Option<RoundTrips> {
+            let (sent, rest) = report.split_once(" packets transmitted, ")?;
+            let (received, rest) = rest.split_once(" received")?;
+            let (_, times) = rest.split_once("mdev = ")?;
+            let sent: u32 = sent.split_whitespace().last()?.parse().ok()?;
+            Some(RoundTrips {
+                lost: sent - received.parse::<u32>().ok()?,
+                average: times.split('/').nth(1)?.parse().ok()?,
+            })
+        };
+        summary().unwrap_or_else(|| panic!("{report}"))
+    }
+
+    /// What the server's process costs: pages of resident memory, and time on a processor.
+    pub(crate) fn cost(&self) -> (u64, Duration) {
+        let read = |file: &str| {
+            std::fs::read_to_string(format!("/proc/{}/{file}", self.server.0.id())).unwrap()
+        };
+        let resident = read("statm").split(' ').nth(1).unwrap().parse().unwrap();
+        // schedstat: nanoseconds, where stat counts ticks.
+        let busy = read("schedstat")
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        (resident, Duration::from_nanos(busy))
+    }
+}
+
+/// What a ping tells.
+pub(crate) struct RoundTrips {
+    pub(crate) lost: u32,
+    /// In milliseconds.
+    pub(crate) average: f64,
+}
+
+/// A packet socket on the guest's interface, in the calling thread's namespace.
+fn link_socket() -> Socket {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None).unwrap();
+    let index = nix::net::if_::if_nametoindex(GUEST_LINK).unwrap();
+    // SAFETY: the storage is large enough for and aligned as any socket address, zeroed, and the
+    // length is that of the address written to it.
+    let (_, address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let address = storage.cast::<libc::sockaddr_ll>();
+            (*address).sll_family = libc::AF_PACKET as u16;
+            (*address).sll_ifindex = index.cast_signed();
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })
+    }
+    .unwrap();
+    socket.bind(&address).unwrap();
+    socket
+}
