@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -77,10 +78,20 @@ impl Lab {
     }
 }
 
+/// One process for all, as a plugin is one: its steps follow on each other.
 fn run(namespace: &Namespace, lines: &str) {
-    for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        namespace.ip(line);
-    }
+    let mut ip = namespace.command("ip");
+    let mut ip = ip
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    ip.stdin
+        .take()
+        .unwrap()
+        .write_all(lines.as_bytes())
+        .unwrap();
+    assert!(ip.wait().unwrap().success(), "{lines}");
 }
 
 /// A service in the guest.
