@@ -23,9 +23,9 @@ pub mod dns;
 pub mod ipv6;
 mod mac;
 mod name;
+pub mod ndp;
 mod netlink;
 mod network;
-pub mod ndp;
 mod nft;
 mod pace;
 mod packet;
@@ -40,7 +40,7 @@ pub use apply::{ApplyError, apply, revert};
 pub use discover::{DiscoverError, Expect, discover};
 pub use mac::{Mac, ParseMacError};
 pub use network::{
-    Address, Ipv6Settings, MAIN_TABLE, Neighbour, PodNetwork, Route, Scope,
+    Address, BridgeNetfilter, Ipv6Settings, MAIN_TABLE, Neighbour, PodNetwork, Route, Scope,
 };
 pub use plan::{
     Allowed, Binding, DhcpOptions, Filter, GuestNetwork, Masquerade, Nat, Options, Plan, PlanError,

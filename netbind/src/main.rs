@@ -419,7 +419,7 @@ fn print_guest(guest: &GuestNetwork) -> Result<()> {
 
 fn describe(step: &Step) -> String {
     match step {
-        Step::BypassIptables => {
+        Step::BypassIptables(_) => {
             "keep bridged frames out of iptables, where that can be set".to_owned()
         }
         Step::CreateBridge { name, mac, mtu } => {

@@ -26,12 +26,31 @@ pub struct PodNetwork {
     pub routes: Vec<Route>,
     /// Permanent neighbour entries: some plugins make one for a gateway that answers no ARP.
     pub neighbours: Vec<Neighbour>,
-    /// `net.bridge.bridge-nf-call-iptables` of the namespace; none where bridge netfilter is absent.
-    pub bridge_netfilter: Option<bool>,
+    /// Which tables of the namespace bridged frames go through; none where bridge netfilter is absent.
+    pub bridge_netfilter: Option<BridgeNetfilter>,
     /// `net.ipv4.conf.INTERFACE.forwarding`.
     pub ipv4_forwarding: bool,
     /// The settings of IPv6; none in a kernel without it.
     pub ipv6_settings: Option<Ipv6Settings>,
+}
+
+/// The namespace's `net.bridge.bridge-nf-call-*`. In a new namespace all of them are on, and a `FORWARD`
+/// policy of drop would kill the guest's traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeNetfilter {
+    /// IPv4 packets go through iptables.
+    pub iptables: bool,
+    /// IPv6 packets go through ip6tables.
+    pub ip6tables: bool,
+    /// ARP goes through arptables.
+    pub arptables: bool,
+}
+
+impl BridgeNetfilter {
+    /// Whether any of them is on.
+    pub fn is_on(self) -> bool {
+        self.iptables || self.ip6tables || self.arptables
+    }
 }
 
 /// The settings of a namespace that IPv6 masquerade changes, and its end puts back.

@@ -2,12 +2,38 @@
 
 use std::{fs, io};
 
-/// Whether frames that cross a bridge also traverse the namespace's iptables.
+use crate::network::BridgeNetfilter;
+
+/// Whether frames that cross a bridge also traverse the namespace's iptables, and so on.
 ///
-/// On, as it is in each new namespace, a `FORWARD` policy of drop kills the guest's traffic. The
-/// bridge's own attribute (`IFLA_BR_NF_CALL_IPTABLES`) cannot turn it off: the kernel takes the two
+/// On, as they are in each new namespace, a `FORWARD` policy of drop kills the guest's traffic. The
+/// bridge's own attributes (`IFLA_BR_NF_CALL_IPTABLES`) cannot turn them off: the kernel takes the two
 /// by OR.
-pub(crate) const BRIDGE_NF_CALL_IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+const IPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+const IP6TABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
+const ARPTABLES: &str = "/proc/sys/net/bridge/bridge-nf-call-arptables";
+
+/// Reads which tables bridged frames go through; none without bridge netfilter.
+pub(crate) fn bridge_netfilter() -> Option<BridgeNetfilter> {
+    Some(BridgeNetfilter {
+        iptables: read(IPTABLES)?,
+        ip6tables: read(IP6TABLES)?,
+        arptables: read(ARPTABLES)?,
+    })
+}
+
+/// Turns off what was found on, or on again, if it can be written.
+pub(crate) fn switch_bridge_netfilter(found: BridgeNetfilter, on: bool) {
+    for (path, found) in [
+        (IPTABLES, found.iptables),
+        (IP6TABLES, found.ip6tables),
+        (ARPTABLES, found.arptables),
+    ] {
+        if found && read(path) == Some(!on) {
+            let _ = write(path, on);
+        }
+    }
+}
 
 /// Whether the namespace forwards IPv6 packets.
 pub(crate) const IPV6_FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";

@@ -466,6 +466,23 @@ fn a_guest_reaches_by_its_own_addresses_and_by_no_others() {
     }
 }
 
+#[test]
+fn a_dropping_forward_policy_in_the_pod_does_not_stop_the_guest() {
+    let lan = Lan::new();
+    for family in ["ip", "ip6"] {
+        let policy = format!(
+            "table {family} mine {{ chain forward {{ \
+             type filter hook forward priority 0; policy drop; }}; }}"
+        );
+        success(lan.pod.namespace.command("nft").arg(policy));
+    }
+    success(&mut lan.pod.netbind(&["setup"]));
+    let guest = configured(&lan);
+    for (from, to) in [(POD_V4, PEER_V4), (POD_V6, PEER_V6)] {
+        assert!(reaches_from(&guest.namespace, from, to), "{from} to {to}");
+    }
+}
+
 /// dnsmasq in a namespace, which serves DHCP and advertises itself, and its log.
 fn dnsmasq(lan: &Lan, namespace: &Namespace, link: &str, subnet: &str) -> (Process, String) {
     let log = lan.pod.dir.path().join(format!("dnsmasq-{link}"));

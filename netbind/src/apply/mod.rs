@@ -61,9 +61,9 @@ pub fn apply(steps: &[Step]) -> Result<(), ApplyError> {
 
 fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
     match step {
-        Step::BypassIptables => {
+        Step::BypassIptables(found) => {
             // Read-only inside a container, and then there is no other way: see `Step`.
-            let _ = sysctl::write(sysctl::BRIDGE_NF_CALL_IPTABLES, false);
+            sysctl::switch_bridge_netfilter(*found, false);
             Ok(())
         }
         Step::CreateBridge { name, mac, mtu } => {
@@ -88,12 +88,14 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
                 )
                 .map_err(ApplyError::new(format!("make the bridge {name}")))
         }
-        Step::SilenceIpv6 { link } => set(
-            netlink,
-            link,
-            format!("keep IPv6 addresses off {link}"),
-            vec![without_ipv6_address()],
-        ),
+        Step::SilenceIpv6 { link } => {
+            let what = format!("keep IPv6 addresses off {link}");
+            match set(netlink, link, what, vec![without_ipv6_address()]) {
+                // Below IPv6's smallest MTU, 1280 bytes, a link has no IPv6 at all.
+                Err(error) if error.source.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(()),
+                other => other,
+            }
+        }
         Step::Filter(filter) => nft::filter::install(filter).map_err(ApplyError::new(format!(
             "make the nftables table bridge {}",
             filter.table
@@ -280,11 +282,8 @@ pub fn revert(guest: &GuestNetwork, found: &PodNetwork) -> Result<(), ApplyError
         // The last: what is forwarded is translated.
         nft::nat::remove(&guest.bridge).map_err(error("inet"))?;
     }
-    if found.bridge_netfilter == Some(true)
-        && sysctl::read(sysctl::BRIDGE_NF_CALL_IPTABLES) == Some(false)
-    {
-        // It could be written when it was turned off.
-        let _ = sysctl::write(sysctl::BRIDGE_NF_CALL_IPTABLES, true);
+    if let Some(found) = found.bridge_netfilter {
+        sysctl::switch_bridge_netfilter(found, true);
     }
     Ok(())
 }

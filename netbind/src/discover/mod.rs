@@ -44,7 +44,7 @@ pub struct Expect {
 
 /// How long a network that had to be waited for has to stay unchanged: a CNI plugin makes
 /// interface, addresses and routes one after the other, and tells nobody which was the last.
-const SETTLED: Duration = Duration::from_millis(100);
+const SETTLED: Duration = Duration::from_millis(250);
 
 /// Reads all there is to know about the interface in the calling thread's network namespace, once
 /// it is as expected.
@@ -142,7 +142,7 @@ fn look(
         addresses: addresses.into_iter().map(|found| found.address).collect(),
         routes,
         neighbours,
-        bridge_netfilter: sysctl::read(sysctl::BRIDGE_NF_CALL_IPTABLES),
+        bridge_netfilter: sysctl::bridge_netfilter(),
         ipv4_forwarding: link.ipv4_forwarding,
         ipv6_settings: link.accept_ra.and_then(ipv6_settings),
         index: link.index,

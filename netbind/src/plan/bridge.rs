@@ -54,8 +54,9 @@ pub(super) fn plan(
     }
 
     let mut steps = Vec::new();
-    if network.bridge_netfilter == Some(true) {
-        steps.push(Step::BypassIptables);
+    let bridge_netfilter = network.bridge_netfilter;
+    if let Some(found) = bridge_netfilter.filter(|found| found.is_on()) {
+        steps.push(Step::BypassIptables(found));
     }
     let (interface, bridge, tap) = (&guest.interface, &guest.bridge, &guest.tap);
     steps.extend([

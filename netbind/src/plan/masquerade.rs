@@ -77,8 +77,9 @@ fn steps(
         net,
     };
     let mut steps = Vec::new();
-    if network.bridge_netfilter == Some(true) {
-        steps.push(Step::BypassIptables);
+    let bridge_netfilter = network.bridge_netfilter;
+    if let Some(found) = bridge_netfilter.filter(|found| found.is_on()) {
+        steps.push(Step::BypassIptables(found));
     }
     steps.extend([
         Step::CreateBridge {

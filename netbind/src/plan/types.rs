@@ -10,7 +10,7 @@ use crate::dhcp::{LEASE_SECONDS, Lease, SERVER_ID};
 use crate::dns::ResolvConf;
 use crate::ipv6::Ipv6Network;
 use crate::mac::Mac;
-use crate::network::Neighbour;
+use crate::network::{BridgeNetfilter, Neighbour};
 
 /// What the pod's network does not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl PlumbingMacs {
 pub enum Step {
     /// Keep bridged frames out of iptables, if the namespace's settings can be written: inside a
     /// container they cannot, and only a namespace with a dropping `FORWARD` policy needs it.
-    BypassIptables,
+    BypassIptables(BridgeNetfilter),
     /// Make the bridge: no spanning tree, no multicast snooping, an address of its own (else it
     /// takes over a port's).
     CreateBridge {

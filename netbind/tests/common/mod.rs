@@ -122,12 +122,15 @@ impl Namespace {
             }
             dump.push(value);
         }
-        let sysctl = success(
-            self.command("cat")
-                .arg("/proc/sys/net/bridge/bridge-nf-call-iptables"),
-        );
-        dump.push(json!({ "bridge-nf-call-iptables": sysctl.trim() }));
-        dump.push(self.within(|| json!({ "ipv4": conf("ipv4"), "ipv6": conf("ipv6") })));
+        dump.push(self.within(|| {
+            let mut settings = json!({ "ipv4": conf("ipv4"), "ipv6": conf("ipv6") });
+            for tables in ["iptables", "ip6tables", "arptables"] {
+                let name = format!("bridge-nf-call-{tables}");
+                let path = Path::new("/proc/sys/net/bridge").join(&name);
+                settings[name] = json!(std::fs::read_to_string(path).unwrap().trim());
+            }
+            settings
+        }));
         serde_json::to_string_pretty(&dump).unwrap()
     }
 }

@@ -15,9 +15,9 @@ use std::net::IpAddr;
 
 use netbind::dhcp::Lease;
 use netbind::{
-    Address, Binding, DhcpOptions, GuestNetwork, Ipv6Settings, MAIN_TABLE, Mac, Masquerade,
-    Options, PlanError, PlumbingMacs, PodNetwork, Route, Scope, Step, TapOptions, bridge_name, dns,
-    plan,
+    Address, Binding, BridgeNetfilter, DhcpOptions, GuestNetwork, Ipv6Settings, MAIN_TABLE, Mac,
+    Masquerade, Options, PlanError, PlumbingMacs, PodNetwork, Route, Scope, Step, TapOptions,
+    bridge_name, dns, plan,
 };
 
 fn network(address: &str, routes: &[Route]) -> PodNetwork {
@@ -36,7 +36,11 @@ fn network(address: &str, routes: &[Route]) -> PodNetwork {
         ],
         routes: routes.to_vec(),
         neighbours: Vec::new(),
-        bridge_netfilter: Some(true),
+        bridge_netfilter: Some(BridgeNetfilter {
+            iptables: true,
+            ip6tables: true,
+            arptables: true,
+        }),
         ipv4_forwarding: false,
         ipv6_settings: Some(Ipv6Settings {
             forwarding: false,
