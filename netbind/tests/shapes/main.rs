@@ -156,7 +156,7 @@ fn take_addresses(pod: &Pod, guest: &Guest, network: &Value) -> Option<Process> 
         .join("mtu");
     wait_until("the guest has its MTU by advertisement", || {
         let mtu = guest.namespace.within(|| fs::read_to_string(&mtu));
-        mtu.unwrap().trim() == network["mtu"].to_string()
+        mtu.unwrap().trim().parse().ok() == network["mtu"].as_u64()
     });
     if network["ipv6"]["router"]["default"] == true {
         wait_until("the guest has a default route", || {
