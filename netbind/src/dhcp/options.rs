@@ -105,14 +105,16 @@ impl Lease {
         routes
     }
 
-    /// RFC 3397, compressed only where the list would have to be split otherwise: more clients can
-    /// follow a pointer than join the parts of an option, and every client can read plain names.
+    /// RFC 3397: plain names, which no client can misread, as long as they have room anywhere; a
+    /// longer list compressed, as the RFC has it.
     fn encode_search(&self) -> Vec<u8> {
+        /// What `file` can hold.
+        const SHORT: usize = 125;
         let mut plain = Vec::new();
         for domain in &self.search {
             name::encode(domain, &mut plain);
         }
-        if plain.len() <= 255 {
+        if plain.len() <= SHORT {
             return plain;
         }
         compress(&self.search)

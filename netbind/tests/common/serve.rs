@@ -37,7 +37,7 @@ impl Serve {
         loop {
             let event = self
                 .events
-                .recv_timeout(Duration::from_secs(15))
+                .recv_timeout(Duration::from_secs(60))
                 .expect(name);
             if event["event"] == name {
                 return event;
