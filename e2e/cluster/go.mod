@@ -3,6 +3,7 @@ module ferrovirt/e2e/cluster
 go 1.25.0
 
 require (
+	github.com/containernetworking/cni v1.2.3
 	github.com/coredns/coredns v1.13.1
 	github.com/spf13/cobra v1.10.0
 	github.com/vishvananda/netlink v1.3.1

@@ -41,7 +41,14 @@ func up(directory string, spec Spec, images []string) error {
 		return err
 	}
 	if lock == nil {
-		return fmt.Errorf("cluster %s runs already; `cluster down` stops it", spec.Name)
+		running, err := readState(directory)
+		if err == nil && running.Spec != spec {
+			err = fmt.Errorf("cluster %s runs already, with other nodes or another CNI; `make cluster-down` stops it", spec.Name)
+		}
+		if err != nil {
+			return err
+		}
+		return waitReady(directory)
 	}
 	// The log of what ran before, and what an end that nobody saw has left.
 	if err := sweep(directory); err != nil {
@@ -191,11 +198,11 @@ func down(directory string) error {
 func process(directory, file, role string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(directory, file))
 	if err != nil {
-		return 0, errors.New("it does not run; `cluster up` starts it")
+		return 0, errors.New("it does not run; `make cluster` starts it")
 	}
 	args, err := os.ReadFile("/proc/" + string(text) + "/cmdline")
 	if err != nil || !bytes.Equal(args, []byte("cluster\x00"+role+"\x00"+directory+"\x00")) {
-		return 0, errors.New("it does not run any more; `cluster up` starts it anew")
+		return 0, errors.New("it does not run any more; `make cluster` starts it anew")
 	}
 	return strconv.Atoi(string(text))
 }

@@ -81,11 +81,12 @@ func nodeNetwork(spec Spec, node Node) error {
 	if err := podRoutes(eth0, others); err != nil {
 		return err
 	}
-	for _, services := range []string{servicesV4, servicesV6} {
-		// A process of the node itself needs some route before kube-proxy's rules see its packet.
-		route := &netlink.Route{LinkIndex: eth0.Attrs().Index, Dst: ipNet(netip.MustParsePrefix(services))}
+	// A process of the node itself needs some route to a Service before kube-proxy's rules see its
+	// packet; the kernel answers for a gateway that it would find elsewhere (proxy ARP).
+	for _, through := range []string{servicesV4, servicesV6, gatewayV4 + "/32"} {
+		route := &netlink.Route{LinkIndex: eth0.Attrs().Index, Dst: ipNet(netip.MustParsePrefix(through))}
 		if err := netlink.RouteReplace(route); err != nil {
-			return fmt.Errorf("route to %s: %w", services, err)
+			return fmt.Errorf("route to %s: %w", through, err)
 		}
 	}
 	for _, setting := range [][2]string{

@@ -1,45 +1,77 @@
 // Command probe is what the cluster's tests talk to: over HTTP it tells who it is, over HTTPS it
 // is a validating webhook and an aggregated API.
 //
-//	probe --http :8080 [--https :8443 --cert FILE --key FILE]
+//	probe [--https NAME]
+//
+// HTTP is on port 8080, HTTPS for that DNS name on port 8443, with a certificate that it makes and
+// tells at /certificate.
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
+	"time"
 )
 
 // group is the aggregated API's.
 const group = "probe.ferrovirt.dev"
 
 func main() {
-	plain := flag.String("http", ":8080", "address for HTTP")
-	secure := flag.String("https", "", "address for HTTPS; none where it is empty")
-	cert := flag.String("cert", "", "certificate")
-	key := flag.String("key", "", "its key")
+	name := flag.String("https", "", "the DNS name that HTTPS is served for; none where it is empty")
 	flag.Parse()
 
 	http.HandleFunc("GET /", whoami)
 	http.HandleFunc("POST /validate", validate)
 	http.HandleFunc("GET /apis/"+group+"/v1", resources)
 	http.HandleFunc("GET /apis/"+group+"/v1/greetings", greetings)
-	if *secure != "" {
-		go func() { log.Fatal(http.ListenAndServeTLS(*secure, *cert, *key, nil)) }()
+	if *name != "" {
+		certificate, err := selfSigned(*name)
+		if err != nil {
+			log.Fatal(err)
+		}
+		http.HandleFunc("GET /certificate", func(w http.ResponseWriter, _ *http.Request) {
+			_ = pem.Encode(w, &pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
+		})
+		server := http.Server{Addr: ":8443", TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}
+		go func() { log.Fatal(server.ListenAndServeTLS("", "")) }()
 	}
-	log.Printf("listening on %s %s", *plain, *secure)
-	log.Fatal(http.ListenAndServe(*plain, nil))
+	log.Print("listening")
+	log.Fatal(http.ListenAndServe(":8080", nil))
+}
+
+func selfSigned(name string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(now.UnixNano()),
+		DNSNames:     []string{name},
+		NotBefore:    now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
 // whoami says which pod answered, and whom it saw ask.
 func whoami(w http.ResponseWriter, r *http.Request) {
-	name, _ := os.Hostname()
+	pod, _ := os.Hostname()
 	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	fmt.Fprintf(w, "%s sees %s\n", name, host)
+	fmt.Fprintf(w, "%s sees %s\n", pod, host)
 }
 
 // validate refuses objects that have the annotation `refuse`, with its value for a reason.
