@@ -24,7 +24,7 @@ GUESTS = mini $(if $(shell grep -El 'ferrovirt/debian|fedora-with-test-tooling' 
 .PHONY: help setup build guests run test lint fuzz bench soak deny clean
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## install what packages.txt lists and is missing
 	@.ci/setup $(MSRV) $(SUDO)
@@ -38,6 +38,19 @@ guests: setup ## the guests that tests and examples boot
 run: build ## boot VM
 	@$(SUDO) e2e/guests/build $(GUESTS)
 	@exec $(SUDO) $(TARGET)/release/virt-launcher run --images e2e/out/images $(RUN_FLAGS) '$(VM)'
+
+cluster: cluster-build ## a Kubernetes cluster of NODES nodes on this machine
+	@$(CLUSTER) up --nodes $(NODES) --cni $(CNI) --images e2e/out/cluster/images --images e2e/out/images
+	@e2e/cluster/kubectl get nodes,pods -A
+
+cluster-build: setup
+	@e2e/cluster/build
+
+cluster-down: ## stop it
+	@$(CLUSTER) down
+
+cluster-shell: ## a shell in its network, with kubectl
+	@$(CLUSTER) exec env PATH="$(CURDIR)/e2e/out/cluster/bin:$$PATH" $${SHELL:-bash}
 
 lint: setup
 	@echo '== cargo fmt'
