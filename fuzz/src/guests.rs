@@ -43,7 +43,7 @@ pub fn lease(client: Mac) -> Lease {
 /// A lease with more options than any message holds, on the link with the largest packets.
 pub fn overfull_lease(client: Mac) -> Lease {
     let gateway = Ipv4Addr::new(169, 254, 1, 1);
-    let routes = (0..=255).map(|i| ClasslessRoute {
+    let routes = (0..100).map(|i| ClasslessRoute {
         destination: net([10, i, 0, 0], 16),
         router: gateway,
     });
@@ -51,15 +51,15 @@ pub fn overfull_lease(client: Mac) -> Lease {
         address: net([192, 168, 9, 9], 32),
         router: Some(gateway),
         routes: routes.collect(),
-        dns: (1..=80).map(|i| Ipv4Addr::new(10, 96, 0, i)).collect(),
-        search: (0..40)
+        dns: (1..=70).map(|i| Ipv4Addr::new(10, 96, 0, i)).collect(),
+        search: (0..20)
             .map(|i| format!("namespace-{i}.svc.cluster.local"))
             .collect(),
         mtu: 65535,
         ntp: vec![gateway],
         tftp_server_name: Some("t".repeat(300)),
         boot_file_name: Some("b".repeat(300)),
-        private: (224..=254)
+        private: (224..=231)
             .map(|code| (code, "private".repeat(40)))
             .collect(),
         seconds: u32::MAX,
@@ -90,15 +90,15 @@ pub fn ipv6() -> Ipv6Network {
 /// A network with more to tell than a packet holds.
 pub fn overfull_ipv6() -> Ipv6Network {
     Ipv6Network {
-        addresses: (1..=100).map(global).collect(),
-        routes: (0..100)
+        addresses: (1..=50).map(global).collect(),
+        routes: (0..20)
             .map(|i| Ipv6Net::new_assert(global(i), 128))
             .collect(),
-        dns: (0..100).map(global).collect(),
-        search: (0..100)
+        dns: (0..20).map(global).collect(),
+        search: (0..20)
             .map(|i| format!("namespace-{i}.svc.cluster.local"))
             .collect(),
-        ntp: (0..100).map(global).collect(),
+        ntp: (0..20).map(global).collect(),
         hostname: Some("h".repeat(63)),
         mtu: 1280,
         seconds: u32::MAX,
