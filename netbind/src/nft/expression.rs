@@ -43,6 +43,8 @@ impl Field {
     pub(super) const OUT_NAME: Self = Self::new(Load::Meta(7), 16, 41);
     /// The EtherType, after the first tag, if there is one.
     pub(super) const PROTOCOL: Self = Self::new(Load::Meta(1), 2, 10);
+    /// Whom the frame is for, as `PACKET_*` (linux/if_packet.h).
+    pub(super) const PACKET_TYPE: Self = Self::new(Load::Meta(19), 1, 31);
     /// The IP version as `NFPROTO_*`.
     pub(super) const IP_VERSION: Self = Self::new(Load::Meta(15), 1, 2);
     /// The transport protocol.
@@ -57,6 +59,8 @@ impl Field {
     pub(super) const MAC_FROM: Self = Self::new(Load::Link(6), 6, 9);
     /// The EtherType as it stands in the frame: of one with a tag, the tag's.
     pub(super) const ETHER_TYPE: Self = Self::new(Load::Link(12), 2, 10);
+    /// The source MAC and that EtherType, by one look at the header.
+    pub(super) const MAC_FROM_AND_TYPE: Self = Self::new(Load::Link(6), 8, 9);
     /// An ARP packet's sender (RFC 826), its MAC.
     pub(super) const ARP_SENDER_MAC: Self = Self::new(Load::Network(8), 6, 9);
     /// An ARP packet's sender, its IPv4 address.
@@ -163,9 +167,8 @@ pub(super) fn is_not(field: Field, value: impl Into<Vec<u8>>) -> Match {
     Match { field, test }
 }
 
-/// The field is there at all: it is zero or more.
-pub(super) fn exists(field: Field) -> Match {
-    let test = Test::AtLeast(vec![0; field.length as usize]);
+pub(super) fn at_least(field: Field, value: impl Into<Vec<u8>>) -> Match {
+    let test = Test::AtLeast(value.into());
     Match { field, test }
 }
 
@@ -177,6 +180,12 @@ pub(super) fn masked(field: Field, mask: impl Into<Vec<u8>>, value: impl Into<Ve
     Match { field, test }
 }
 
+/// No bit of these is set.
+pub(super) fn none(field: Field, bits: u32) -> Match {
+    masked(field, bits.to_ne_bytes(), [0; 4])
+}
+
+/// Any bit of these is set.
 pub(super) fn any(field: Field, bits: u32) -> Match {
     let test = Test::Any(bits.to_ne_bytes().into());
     Match { field, test }

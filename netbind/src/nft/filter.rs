@@ -10,10 +10,10 @@
 //!   chain local     { type filter hook input priority 0; iifname "eth0" drop; iifname "tap0" drop }
 //!   chain network   { ether saddr MAC drop; meta l4proto tcp accept
 //!                     udp dport { 67, 68, 546, 547 } drop; icmpv6 type { 133, 134 } drop }
-//!   chain guest     { ether saddr != MAC drop
-//!                     ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
-//!                     ether type ip goto sent_ipv4; ether type ip6 goto sent_ipv6
-//!                     ether type arp goto sent_arp; drop }
+//!   chain guest     { meta pkttype multicast ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
+//!                     ether saddr MAC ether type ip goto sent_ipv4
+//!                     ether saddr MAC ether type ip6 goto sent_ipv6
+//!                     ether saddr MAC ether type arp goto sent_arp; drop }
 //!   chain sent_ipv4 { ip saddr IPV4 goto content; drop }
 //!   chain sent_ipv6 { ip6 saddr IPV6 goto named; ip6 saddr ROUTER drop
 //!                     ip6 saddr fe80::/10 update @link_local { ip6 saddr } goto named
@@ -24,16 +24,16 @@
 //!                     @th,64,128 & ffc0:: == fe80:: accept; drop }
 //!   chain sent_arp  { arp saddr ether != MAC drop; arp saddr ip IPV4 accept
 //!                     arp saddr ip 0.0.0.0 arp daddr ip IPV4 accept; drop }
-//!   chain content   { meta l4proto tcp accept
+//!   chain content   { meta l4proto tcp accept; udp sport >= 548 udp dport >= 548 accept
 //!                     udp dport { 67, 68, 546, 547 } drop; udp sport { 67, 547 } drop
 //!                     icmpv6 type { 133, 134, 137 } drop; frag frag-off 0 goto first }
 //!   chain first     { @th,0,8 >= 0 accept; drop }
 //! }
 //! ```
 //!
-//! A frame of the guest's data passes after seven comparisons, one to it after four. Everything
-//! happens where frames enter: below it our own sockets have seen them, above it the bridge has
-//! not learnt from them yet.
+//! A frame of TCP passes after six comparisons, one of UDP after nine, and to the guest after four or
+//! six: each costs about 10 ns. Everything happens where frames enter: below it our own sockets have
+//! seen them, above it the bridge has not learnt from them yet.
 //!
 //! * `entering` names both ports, for the hook sees every bridge of the namespace.
 //! * `link_local` bounds how many link-local addresses a guest has at a time: each costs its
@@ -65,7 +65,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::batch::{self, Batch, Family, Hook, Kind, Place, Recent};
-use super::expression::{Field, Match, Statement, exists, is, is_not, masked, noted, one_of};
+use super::expression::{Field, Match, Statement, at_least, is, is_not, masked, noted, one_of};
 use super::{ICMPV6, TCP, UDP, enters, leaves, port, ports};
 use crate::plan::{Allowed, Filter};
 
@@ -91,6 +91,9 @@ mod icmpv6 {
 /// the last four bits are free.
 const GROUP: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0];
 const GROUP_MASK: [u8; 6] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xf0];
+
+/// Frames to a group (`PACKET_MULTICAST`), as few of those with data are.
+const MULTICAST: u8 = 2;
 
 /// fe80::/10.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
@@ -157,32 +160,35 @@ fn fill(batch: &mut Batch<'_>, filter: &Filter) {
     } else {
         turned(batch, filter);
     }
-    if filter.allowed.is_some() {
-        batch.rule("guest", &[is_not(Field::MAC_FROM, filter.guest.0)], &Drop);
-    }
-    let group = masked(Field::MAC_TO, GROUP_MASK, GROUP);
-    batch.rule("guest", &[group], &Drop);
+    let group = [
+        is(Field::PACKET_TYPE, [MULTICAST]),
+        masked(Field::MAC_TO, GROUP_MASK, GROUP),
+    ];
+    batch.rule("guest", &group, &Drop);
     match (&filter.allowed, checked) {
         (Some(_), Some(allowed)) => {
-            for (kind, chain) in [(IPV4, "sent_ipv4"), (IPV6, "sent_ipv6"), (ARP, "sent_arp")] {
-                batch.rule("guest", &[is(Field::ETHER_TYPE, kind)], &Goto(chain));
-            }
-            batch.rule("guest", &[], &Drop);
+            guest(batch, filter, ["sent_ipv4", "sent_ipv6", "sent_arp"]);
             ipv4(batch, &allowed.ipv4);
             ipv6(batch, allowed);
             arp(batch, filter, &allowed.ipv4);
         }
-        (Some(_), None) => {
-            let kinds = one_of(Field::ETHER_TYPE, [IPV4, IPV6, ARP]);
-            batch.rule("guest", &[kinds], &Goto("content"));
-            batch.rule("guest", &[], &Drop);
-        }
+        (Some(_), None) => guest(batch, filter, ["content"; 3]),
         (None, _) => {
             batch.rule("guest", &[one_of(Field::PROTOCOL, TAGS)], &Drop);
             batch.rule("guest", &[], &Goto("content"));
         }
     }
     content(batch, filter.served);
+}
+
+/// Which frames the guest sends at all, and which chains look into them.
+fn guest(batch: &mut Batch<'_>, filter: &Filter, chains: [&str; 3]) {
+    for (kind, chain) in [IPV4, IPV6, ARP].into_iter().zip(chains) {
+        let own = [&filter.guest.0[..], &kind].concat();
+        let own = is(Field::MAC_FROM_AND_TYPE, own);
+        batch.rule("guest", &[own], &Statement::Goto(chain));
+    }
+    batch.rule("guest", &[], &Statement::Drop);
 }
 
 /// What comes from the pod's network.
@@ -298,6 +304,14 @@ fn arp(batch: &mut Batch<'_>, filter: &Filter, own: &[Ipv4Addr]) {
 fn content(batch: &mut Batch<'_>, served: bool) {
     use Statement::{Accept, Drop, Goto};
     batch.rule("content", &[transport(TCP)], &Accept);
+    // Most of UDP has nothing to do with those ports.
+    let beyond = (port::DHCPV6_SERVER + 1).to_be_bytes();
+    let plain = [
+        transport(UDP),
+        at_least(Field::PORT_FROM, beyond),
+        at_least(Field::PORT_TO, beyond),
+    ];
+    batch.rule("content", &plain, &Accept);
     let (to_client, message_types) = if served {
         // We have heard the guest's own questions, and nobody else is to.
         (
@@ -321,7 +335,8 @@ fn content(batch: &mut Batch<'_>, served: bool) {
     batch.rule("content", &message_types, &Drop);
     let first = masked(Field::FRAGMENT_OFFSET, [0xff, 0xf8], [0, 0]);
     batch.rule("content", &[first], &Goto("first"));
-    batch.rule("first", &[exists(Field::FIRST_BYTE)], &Accept);
+    // A byte that is there is at least 0.
+    batch.rule("first", &[at_least(Field::FIRST_BYTE, [0])], &Accept);
     batch.rule("first", &[], &Drop);
 }
 

@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! table inet k6t-eth0 {
-//!     chain loopback { type filter hook prerouting priority -300
-//!                      iifname "k6t-eth0" ip daddr 127.0.0.0/8 drop }
+//!     chain loopback { type filter hook input priority 0
+//!                      iifname "k6t-eth0" ip daddr 127.0.0.0/8 ct state ! established,related drop }
 //!     chain inbound  { type nat hook prerouting priority -100
 //!                      udp dport { 67, 68, 546, 547 } accept; ip daddr POD dnat ip to GUEST }
 //!     chain local    { type nat hook output priority -100
@@ -27,8 +27,8 @@
 //! `tcp dport { ... }`, and everything else (ICMP as well) stays the pod's.
 //!
 //! * `loopback`: the bridge routes loopback addresses, for `local` needs that, and the guest would
-//!   be let in by it. It looks before any translation back. IPv6 has no such setting: the pod's `::1`
-//!   stays the pod's.
+//!   be let in by it. What is for them is the guest's answers alone, translated back. IPv6 has no
+//!   such setting: the pod's `::1` stays the pod's.
 //! * `inbound` and `outbound` hold for what comes from the bridge too: a guest that calls the pod's
 //!   address reaches itself, and sees its router call, not itself.
 //! * `crossing`: what no connection is known for would leave untranslated. The last rule is there
@@ -42,7 +42,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::batch::{self, Batch, Family, Hook, Kind, Place};
-use super::expression::{Field, Match, Statement, any, is, one_of};
+use super::expression::{Field, Match, Statement, any, is, none, one_of};
 use super::{TCP, UDP, enters, leaves, port, ports};
 use crate::plan::{Nat, Protocol};
 
@@ -138,6 +138,7 @@ fn fill(batch: &mut Batch<'_>, nat: &Nat) {
             enters(&nat.bridge),
             is(Field::IP_VERSION, [2]),
             is(Field::IPV4_TO_8, LOOPBACK_8),
+            none(Field::STATE, ESTABLISHED | RELATED),
         ];
         batch.rule("loopback", &loopback, &Drop);
     }
@@ -176,7 +177,7 @@ fn fill(batch: &mut Batch<'_>, nat: &Nat) {
 
 fn chains(batch: &mut Batch<'_>) {
     let chains = [
-        ("loopback", Kind::Filter, Place::Prerouting, -300),
+        ("loopback", Kind::Filter, Place::Input, 0),
         ("inbound", Kind::Nat, Place::Prerouting, -100),
         ("local", Kind::Nat, Place::Output, -100),
         ("outbound", Kind::Nat, Place::Postrouting, 100),
