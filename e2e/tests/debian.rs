@@ -44,6 +44,18 @@ spec:
     ))
 }
 
+/// Both families of a network whose addresses nobody else has.
+fn dual_stack(lab: &Lab) -> String {
+    let data = lab.path().join("ipam");
+    lab.cni(&format!(
+        r#"{{"cniVersion":"1.0.0","name":"lab","type":"bridge","bridge":"lab0","isGateway":true,
+            "mtu":1380,"ipam":{{"type":"host-local","dataDir":"{}",
+            "ranges":[[{{"subnet":"10.9.0.0/24"}}],[{{"subnet":"fd09::/64"}}]],
+            "routes":[{{"dst":"0.0.0.0/0"}},{{"dst":"::/0"}}]}}}}"#,
+        data.display()
+    ))
+}
+
 /// The console of a guest that is up and through with cloud-init.
 fn shell(vm: &mut Vm<'_>) -> Console {
     vm.wait_for("guest-ready", BOOT);
@@ -146,4 +158,54 @@ fn networkd_gets_all_that_dhcp_tells() {
     vm.shut_down();
     let _ = lab.command("ip").args(["link", "del", "lab0"]).status();
     lab.assert_clean();
+}
+
+#[test]
+fn networkd_has_both_families_in_both_bindings() {
+    let bindings = [
+        ("bridge", "10.9.0.2/24", "fd09::2/128", "10.9.0.1"),
+        ("masquerade", "10.0.2.2/24", "fd10:0:2::2/128", "10.0.2.1"),
+    ];
+    for (binding, ipv4, ipv6, router) in bindings {
+        println!("{binding}");
+        let mut lab = Lab::new();
+        lab.set_resolv_conf("nameserver 2001:db8::53\nnameserver 192.0.2.53\nsearch a.example\n");
+        let conf = dual_stack(&lab);
+        let path = manifest(&lab, "dual", "emptyDisk: {capacity: 1Gi}");
+        let text = fs::read_to_string(&path).unwrap();
+        let path = lab.manifest(&text.replace("bridge: {}", &format!("{binding}: {{}}")));
+        let mut vm = Vm::run(&lab, "dual", &path, &["--cni-conf", &conf]);
+        vm.wait_until_leased(BOOT);
+        let mut console = vm.console();
+        console.expect(":~# ", BOOT);
+        let mut expect = |command: &str, parts: &[&str]| {
+            eventually(&format!("{parts:?} from {command}"), COMMAND, || {
+                let said = console.run(command, COMMAND);
+                parts.iter().all(|part| said.contains(part)).then_some(())
+            });
+        };
+        expect("ip -o -4 addr show dev eth0", &[&format!("inet {ipv4} ")]);
+        expect(
+            "ip -o -6 addr show dev eth0 -tentative",
+            &[&format!("inet6 {ipv6} ")],
+        );
+        expect("ip route", &[&format!("default via {router} dev eth0")]);
+        expect("ip -6 route", &["default via fe80::", "proto ra"]);
+        expect("resolvectl dns eth0", &["192.0.2.53", "2001:db8::53"]);
+        expect("cat /proc/sys/net/ipv6/conf/eth0/mtu", &["1380"]);
+        // Beyond the pod, as a guest that nobody has touched.
+        for gateway in ["10.9.0.1", "fd09::1"] {
+            expect(&format!("ping -c 1 -W 5 {gateway}"), &[" 0% packet loss"]);
+        }
+        for pod in vm.pod_addresses("default") {
+            let to = std::net::SocketAddr::new(pod, 22);
+            eventually(&format!("SSH of {pod}"), BOOT, || {
+                lab.connect(to, COMMAND).ok()
+            });
+        }
+        drop(console);
+        vm.shut_down();
+        let _ = lab.command("ip").args(["link", "del", "lab0"]).status();
+        lab.assert_clean();
+    }
 }

@@ -163,9 +163,9 @@ fn a_manifest_that_cannot_be_meant_is_refused_by_its_field() {
             &["spec.domain.devices.interfaces[0].name", "default"],
         ),
         (
-            "masquerade",
-            with("bridge: {}", "masquerade: {}"),
-            &["spec.domain.devices.interfaces[0].masquerade"],
+            "masquerade on a further network",
+            with("bridge: {}", "masquerade: {}").replace("pod: {}", "multus: {networkName: a}"),
+            &["spec.domain.devices.interfaces[0].masquerade", "bridge"],
         ),
         (
             "volume of two kinds",
@@ -552,7 +552,7 @@ fn a_pod_network_that_cannot_carry_a_guest_is_told() {
             nsenter --net="$CNI_NETNS" sh -c "ip link add eth0 type veth peer name other
                 ip link set eth0 up; ip link set other up"
             echo '{"cniVersion":"1.0.0","ips":[{"address":"10.9.0.2/24"}]}'"#,
-            &["eth0", "10.9.0.2", "within 10 s"],
+            &["within 10 s", "eth0", "10.9.0.2"],
         ),
         (
             "a plugin that fails",
