@@ -25,7 +25,8 @@ use lab::Lab;
 
 /// Packets a second.
 const RATE: u32 = 10_000;
-/// What a real client may wait for its lease.
+/// What a real client may wait for its lease. One in ten may lose a packet, and ask again when it
+/// likes: the guest's own queues overflow as well.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Floods that run at once would be measured together.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -79,6 +80,8 @@ fn perfdhcp(lab: &Lab, version: &str, time: Duration) -> u32 {
     command.args(["-b", &format!("mac={}", lab.mac)]);
     command.args(["-r", &RATE.to_string()]);
     command.args(["-p", &time.as_secs().to_string()]);
+    // Each of its threads spins, and would take a processor from those who are measured.
+    command.args(["-g", "single"]);
     // Its status tells whether each question was answered, and some answers find no room.
     let report = text(&command.output().unwrap());
     let sent = report
@@ -102,7 +105,7 @@ fn withstands(
     let quiet = lab.neighbours_round_trips(Duration::from_secs(1));
 
     let (memory, busy) = lab.cost();
-    let ((sent, lasted, busy), leases, round_trips) = thread::scope(|scope| {
+    let ((sent, lasted, busy), mut leases, round_trips) = thread::scope(|scope| {
         let flood = scope.spawn(|| {
             let started = Instant::now();
             let sent = flood(time);
@@ -118,19 +121,21 @@ fn withstands(
     let rate = f64::from(sent) / lasted;
     let share = busy.as_secs_f64() / lasted;
     let grown = lab.cost().0.saturating_sub(memory);
-    let slowest = leases.iter().max().unwrap();
+    leases.sort();
+    let most = leases[(leases.len() - 1) * 9 / 10];
     println!(
         "{what}: {rate:.0} packets a second; the server took {:.0} % of a processor and {grown} pages \
-         more; {} leases, the slowest after {slowest:?}; the neighbour's round trips took {} ms, \
-         without a flood {} ms",
+         more; {} leases, nine of ten within {most:?} and the slowest after {:?}; \
+         the neighbour's round trips took {} ms, without a flood {} ms",
         share * 100.0,
         leases.len(),
+        leases.last().unwrap(),
         round_trips.average,
         quiet.average,
     );
     assert!(rate > f64::from(RATE) * 0.8, "a flood of {rate:.0}");
     assert!(grown <= 16, "resident memory grew by {grown} pages");
-    assert!(share < 0.9, "{share} of a processor");
-    assert!(*slowest < PATIENCE, "a client waited {slowest:?}");
+    assert!(share < 0.5, "{share} of a processor");
+    assert!(most < PATIENCE, "a client waited {most:?}");
     assert_eq!(round_trips.lost, 0, "the neighbour lost packets");
 }
