@@ -179,7 +179,14 @@ func down(directory string) error {
 	if _, err := os.Stat(directory); err != nil {
 		return nil
 	}
-	for until := time.Now().Add(2 * sweepLimit); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	// Where there is a keeper, it cleans up, and this is done when it has ended.
+	if pid, err := process(directory, "keeper.pid", "keep"); err == nil {
+		if err := terminate(pid); err != nil {
+			return fmt.Errorf("stop process %d: %w", pid, err)
+		}
+	}
+	// Where there is none, the cluster's first process may be at it.
+	for until := time.Now().Add(sweepLimit); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		lock, err := acquire(directory)
 		if err != nil {
 			return err
@@ -187,11 +194,35 @@ func down(directory string) error {
 		if lock != nil {
 			return sweep(directory)
 		}
-		if pid, err := process(directory, "keeper.pid", "keep"); err == nil {
-			_ = unix.Kill(pid, unix.SIGTERM)
-		}
 	}
 	return fmt.Errorf("it has not ended; logs are in %s/log", directory)
+}
+
+// terminate asks a process to end, and waits until it has.
+func terminate(pid int) error {
+	process, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(process)
+	if err := unix.PidfdSendSignal(process, unix.SIGTERM, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	events := []unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}
+	for until := time.Now().Add(2 * sweepLimit); ; {
+		n, err := unix.Poll(events, int(time.Until(until).Milliseconds()))
+		switch {
+		case n > 0:
+			return nil
+		case err == nil:
+			return errors.New("it does not end")
+		case !errors.Is(err, unix.EINTR):
+			return err
+		}
+	}
 }
 
 // process reads a pid from a file, and sees that it is still that process's.

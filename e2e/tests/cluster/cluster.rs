@@ -1,0 +1,239 @@
+//! The cluster that a test runs on.
+
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::repository;
+use kube_client::Client;
+use kube_client::config::{Config, KubeConfigOptions, Kubeconfig};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::api::Api;
+use crate::machine::{Lives, Machine};
+
+/// How long it may take until nothing is left: the kernel ends the processes of a namespace, and the
+/// machine's init reaps the keeper.
+const CLEAN: Duration = Duration::from_secs(30);
+
+/// A cluster of our own, or the one that `KUBECONFIG` names. Dropping it stops it where it is ours.
+pub(crate) struct Cluster {
+    kubeconfig: PathBuf,
+    own: Option<Own>,
+}
+
+/// A cluster that `e2e/cluster` made.
+struct Own {
+    name: String,
+    directory: PathBuf,
+    before: Machine,
+}
+
+impl Cluster {
+    /// The cluster of `KUBECONFIG`; where that is not set, a new one.
+    pub(crate) fn start(name: &str, nodes: u8) -> Self {
+        match std::env::var_os("KUBECONFIG") {
+            Some(kubeconfig) => Self {
+                kubeconfig: kubeconfig.into(),
+                own: None,
+            },
+            None => Self::make(name, nodes),
+        }
+    }
+
+    /// A new cluster, for what is to be done to none but our own; none where `KUBECONFIG` is set.
+    pub(crate) fn start_own(name: &str, nodes: u8) -> Option<Self> {
+        match std::env::var_os("KUBECONFIG") {
+            Some(_) => {
+                eprintln!("skipped: KUBECONFIG names a cluster that is not the test's");
+                None
+            }
+            None => Some(Self::make(name, nodes)),
+        }
+    }
+
+    fn make(name: &str, nodes: u8) -> Self {
+        // Two runs at a time do not meet.
+        let name = format!("{name}-{}", std::process::id());
+        let directory = output().join("cluster/clusters").join(&name);
+        let own = Own {
+            before: Machine::now(&directory, &name),
+            directory,
+            name,
+        };
+        let images = [output().join("cluster/images"), output().join("images")];
+        let mut up = own.command("up");
+        up.args(["--nodes", &nodes.to_string()]);
+        for layout in images {
+            up.arg("--images").arg(layout);
+        }
+        run(&mut up);
+        let kubeconfig = own.directory.join("kubeconfig");
+        Self {
+            kubeconfig,
+            own: Some(own),
+        }
+    }
+
+    /// Runs a test in the cluster's network. Where it fails, what the cluster knows is kept.
+    pub(crate) fn run(&self, test: impl AsyncFnOnce(&Api) + Send) {
+        let thread = || {
+            // Before any thread of the runtime, so that all of them are there.
+            if let Some(own) = &self.own {
+                let namespace = format!("/proc/{}/ns/net", own.pid("control"));
+                let namespace = File::open(namespace).expect("the cluster runs");
+                setns(namespace, CloneFlags::CLONE_NEWNET).expect("its network can be entered");
+            }
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime can be made");
+            runtime.block_on(async {
+                let api = Api::new(client(&self.kubeconfig).await);
+                test(&api).await;
+            });
+        };
+        let result = std::thread::scope(|scope| scope.spawn(thread).join());
+        if let Err(panic) = result {
+            self.keep_artefacts();
+            resume_unwind(panic);
+        }
+    }
+
+    /// Logs, events and pods, for whoever looks into a failure.
+    fn keep_artefacts(&self) {
+        let name = self.own.as_ref().map_or("other", |own| &own.name);
+        let to = output().join("failed").join(name);
+        let _ = fs::remove_dir_all(&to);
+        if fs::create_dir_all(&to).is_err() {
+            return;
+        }
+        if let Some(own) = &self.own {
+            let log = own.directory.join("log");
+            let _ = Command::new("cp").arg("-r").arg(log).arg(&to).status();
+        }
+        for (file, what) in [
+            ("events.txt", "events"),
+            ("pods.yaml", "pods"),
+            ("nodes.yaml", "nodes"),
+        ] {
+            let Ok(file) = File::create(to.join(file)) else {
+                continue;
+            };
+            let format = if what == "events" { "wide" } else { "yaml" };
+            let mut kubectl = self.kubectl();
+            kubectl.args(["get", what, "--all-namespaces", "-o", format]);
+            let _ = kubectl.stdout(file).status();
+        }
+        eprintln!(
+            "the cluster's logs, events and pods are in {}",
+            to.display()
+        );
+    }
+
+    fn kubectl(&self) -> Command {
+        let program = output().join("cluster/bin/kubectl");
+        let mut kubectl = match &self.own {
+            Some(own) => {
+                let mut inside = own.command("exec");
+                inside.arg(program);
+                inside
+            }
+            None => Command::new(program),
+        };
+        kubectl.arg("--kubeconfig").arg(&self.kubeconfig);
+        kubectl
+    }
+
+    /// Stops the cluster; fails where anything of it is left.
+    pub(crate) fn stop(mut self) {
+        if let Some(own) = self.own.take() {
+            let lives = own.lives();
+            run(&mut own.command("down"));
+            own.assert_clean(&lives);
+        }
+    }
+
+    /// Kills the cluster's first process; fails where anything is left a moment later.
+    pub(crate) fn kill(mut self) {
+        if let Some(own) = self.own.take() {
+            let lives = own.lives();
+            let first = i32::try_from(own.pid("control")).expect("a pid is an i32");
+            kill(Pid::from_raw(first), Signal::SIGKILL).expect("the cluster runs");
+            own.assert_clean(&lives);
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            let _ = catch_unwind(AssertUnwindSafe(|| run(&mut own.command("down"))));
+        }
+    }
+}
+
+impl Own {
+    /// A command of the `cluster` program about this cluster.
+    fn command(&self, command: &str) -> Command {
+        let program = output().join("cluster/bin/cluster");
+        assert!(
+            program.exists(),
+            "there is no cluster program: e2e/cluster/build"
+        );
+        let mut cluster = Command::new(program);
+        cluster.args([command, "--name", &self.name]);
+        cluster.stdin(Stdio::null());
+        cluster
+    }
+
+    fn pid(&self, role: &str) -> u32 {
+        let text = fs::read_to_string(self.directory.join(format!("{role}.pid")));
+        let text = text.expect("the cluster runs");
+        text.parse().expect("a pid is a number")
+    }
+
+    fn lives(&self) -> Lives {
+        let lives = Lives::below(self.pid("keeper"));
+        // Else the test could not fail: a node alone has five processes, in six namespaces.
+        let (processes, namespaces) = lives.count();
+        assert!(processes > 10 && namespaces > 10, "{lives:?}");
+        lives
+    }
+
+    fn assert_clean(&self, lives: &Lives) {
+        let until = Instant::now() + CLEAN;
+        loop {
+            let mut left = lives.left();
+            left.extend(Machine::now(&self.directory, &self.name).since(&self.before));
+            if left.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < until, "left behind:\n{}", left.join("\n"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn output() -> PathBuf {
+    let output = repository().join("e2e/out");
+    output.canonicalize().expect("e2e/cluster/build has run")
+}
+
+async fn client(kubeconfig: &Path) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("the kubeconfig can be read");
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let config = config.expect("the kubeconfig names a cluster");
+    Client::try_from(config).expect("a client can be made")
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().expect("the program can be started");
+    assert!(status.success(), "{command:?}: {status}");
+}

@@ -1,0 +1,58 @@
+//! Tests on a real Kubernetes cluster.
+//!
+//! ```text
+//! Cluster: two nodes of our own (e2e/cluster), or whatever KUBECONFIG names
+//!  └─ Api: a client in its network
+//!      ├─ traffic   pods on two nodes, Services, DNS, exec, logs     ┐
+//!      ├─ extend    a CRD with CEL, a webhook, an aggregated API     │ at the same time
+//!      ├─ volumes   local claims, file system and block; ConfigMap   ┘
+//!      └─ restart   kubelet and containerd
+//! ```
+//!
+//! Nothing but [`cluster`] knows how a cluster was made. The images that pods run are those of
+//! `e2e/cluster/build`; on another cluster they must be there under the same names.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a step that fails is a test that fails"
+)]
+
+mod api;
+mod cluster;
+mod extend;
+mod machine;
+mod restart;
+mod traffic;
+mod volumes;
+
+use cluster::Cluster;
+
+#[test]
+fn a_cluster_has_what_virtual_machines_need_and_leaves_nothing() {
+    let cluster = Cluster::start("smoke", 2);
+    cluster.run(async |api| {
+        tokio::join!(
+            traffic::pods_reach_each_other(api),
+            extend::a_rule_rejects(api),
+            extend::a_webhook_refuses_and_an_aggregated_api_answers(api),
+            volumes::a_local_claim_keeps_files(api),
+            volumes::a_local_claim_is_a_device(api),
+            volumes::a_config_map_is_a_directory(api),
+        );
+        restart::pods_outlive_the_kubelet_and_containerd(api).await;
+    });
+    cluster.stop();
+}
+
+#[test]
+fn a_cluster_that_is_killed_leaves_nothing() {
+    let Some(cluster) = Cluster::start_own("killed", 1) else {
+        return;
+    };
+    cluster.run(async |api| {
+        let namespace = api.namespace("killed").await;
+        api.run_pod(&namespace, api::sleeper("left", None)).await;
+    });
+    cluster.kill();
+}
