@@ -130,6 +130,10 @@ fn moved_to_another_pod_rebinds(client: &dyn Client) {
     settled(&guest);
     let _running = client.start(&guest, &disk, None);
     assert_eq!(first.event("acked")["address"], STALE);
+    // Else the reply might be lost on its way, and the first server be asked again and again.
+    wait_until("the client is told", || {
+        client.told(&guest, &disk).is_some()
+    });
     // As a memory snapshot is restored: the guest notices nothing.
     guest.move_behind(&new, "tap0");
     assert_eq!(second.event("acked")["address"], ADDRESS);
