@@ -19,7 +19,7 @@ pub(crate) trait Client: Sync {
     fn told(&self, guest: &Guest, disk: &Disk) -> Option<Told>;
 
     /// Makes it renew its lease now, if it would not in the time that a test has.
-    fn renew(&self, _client: &Process) {}
+    fn renew(&self, _client: &Process, _disk: &Disk) {}
 
     /// Leaves behind what a restart of it would find, beside the disk; false if it would remember
     /// nothing.

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use client::Client;
 use common::Pod;
-use common::guest::{Disk, GUEST_LINK, Guest};
+use common::guest::{Disk, GUEST_LINK, Guest, Question};
 use common::serve::Serve;
 use netbind::State;
 use netbind::dhcp::{Kind, Message, Responder};
@@ -130,7 +130,7 @@ fn a_client_that_reboots_into_another_pod_is_refused_and_then_served() {
         let _client = client.start(&guest, &disk);
         if remembers {
             assert_eq!(server.event("naked")["requested"], SITE.address);
-            assert_eq!(state(&guest.asked()[before]), Some("init-reboot"));
+            assert_eq!(state(&guest.asked()[before]), "init-reboot");
         }
         assert_eq!(server.event("acked")["address"], ELSEWHERE.address);
         is_at(&ELSEWHERE, client, &guest, &disk);
@@ -153,7 +153,7 @@ fn a_client_that_moves_with_its_lease_is_refused_and_then_served() {
 
         let server = Serve::start(&second);
         guest.move_behind(&second, "tap0");
-        client.renew(&running);
+        client.renew(&running, &disk);
         assert_eq!(server.event("naked")["requested"], SITE.address);
         assert_eq!(server.event("acked")["address"], ELSEWHERE.address);
         is_at(&ELSEWHERE, client, &guest, &disk);
@@ -161,7 +161,7 @@ fn a_client_that_moves_with_its_lease_is_refused_and_then_served() {
 }
 
 #[test]
-fn a_client_keeps_its_lease_over_a_restart_of_the_server() {
+fn a_client_renews_its_lease_and_after_a_restart_of_the_server_rebinds_it() {
     with_every_client(|client| {
         let pod = Site {
             lease_seconds: SHORT,
@@ -173,23 +173,29 @@ fn a_client_keeps_its_lease_over_a_restart_of_the_server() {
         let running = client.start(&guest, &disk);
         server.event("acked");
         is_at(&SITE, client, &guest, &disk);
-        client.renew(&running);
+        client.renew(&running, &disk);
         server.event("acked");
 
+        // Renewals, which go to the server alone, are lost; what all servers hear is not.
         drop(server);
+        guest.lose_unicast();
         let before = guest.asked().len();
-        let since = || guest.asked().split_off(before);
-        client.renew(&running);
-        wait("the client asks in vain", || {
-            (!since().is_empty()).then_some(())
-        });
         let server = Serve::start(&pod);
+        let sockets = || std::fs::read_to_string("/proc/thread-self/net/packet").unwrap();
+        wait("the server listens", || {
+            (pod.namespace.within(sockets).lines().count() > 1).then_some(())
+        });
+        client.renew(&running, &disk);
         server.event("acked");
-        // It renewed or rebound, and did not start again.
-        let states: Vec<_> = since().iter().map(|payload| state(payload)).collect();
-        let renewed = states.iter().all(|state| *state == Some("renewing"));
-        assert!(renewed, "{states:?}");
-        assert!(guest.reaches(PEER));
+        let since = guest.asked().split_off(before);
+        let states: Vec<_> = since.iter().map(state).collect();
+        let (last, before) = states.split_last().unwrap();
+        assert_eq!(*last, "rebinding", "{states:?}");
+        assert!(
+            before.iter().all(|state| *state == "renewing"),
+            "{states:?}"
+        );
+        is_at(&SITE, client, &guest, &disk);
         keep(client, &guest);
     });
 }
@@ -214,37 +220,33 @@ fn every_client_finds_the_options_that_have_room_in_file_only() {
 
         let lease = State::read(&pod.state()).unwrap().unwrap().guest.lease;
         let asked = guest.asked().pop().unwrap();
-        let message = Message::parse(&asked).unwrap();
+        let message = Message::parse(&asked.payload).unwrap();
         let (reply, _) = Responder::new(lease.unwrap()).answer(&message, Duration::ZERO);
         let file = &reply.unwrap().payload[108..236];
         assert!(file.iter().any(|byte| *byte != 0), "file is empty");
     });
 }
 
-/// The state of the client that sent this message, in the words of RFC 2131 figure 5.
-fn state(payload: &[u8]) -> Option<&'static str> {
-    let message = Message::parse(payload)?;
-    Some(match (message.kind, message.server_id, message.requested) {
-        (Kind::Discover, ..) => "discover",
+/// The state of the client that asked this, in the words of RFC 2131 figure 5.
+fn state(question: &Question) -> &'static str {
+    let message = Message::parse(&question.payload).unwrap();
+    match (message.kind, message.server_id, message.requested) {
+        (Kind::Discover, ..) => "init",
         (Kind::Request, Some(_), _) => "selecting",
         (Kind::Request, None, Some(_)) => "init-reboot",
-        // Rebinding differs by the frame's destination alone.
+        (Kind::Request, None, None) if question.broadcast => "rebinding",
         (Kind::Request, None, None) => "renewing",
         _ => "other",
-    })
+    }
 }
 
-/// Keeps the first message of each state, if asked to.
+/// Keeps the first question in each state, if asked to.
 fn keep(client: &dyn Client, guest: &Guest) {
     let Some(dir) = std::env::var_os("NETBIND_SEEDS") else {
         return;
     };
-    for payload in guest.asked().iter().rev() {
-        let state = state(payload).unwrap();
-        std::fs::write(
-            Path::new(&dir).join(format!("{}-{state}", client.name())),
-            payload,
-        )
-        .unwrap();
+    for question in guest.asked().iter().rev() {
+        let name = format!("{}-{}", client.name(), state(question));
+        std::fs::write(Path::new(&dir).join(name), &question.payload).unwrap();
     }
 }

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use crate::client::{Client, Told};
 use crate::common::Process;
 use crate::common::guest::{Disk, GUEST_LINK, Guest};
+use crate::wait;
 
 /// Writes down what the script was told, at once or not at all.
 const WRITE: &str = "env > /run/told.new && mv /run/told.new /run/told\n";
@@ -70,7 +71,12 @@ impl Client for Udhcpc {
     }
 
     /// It takes no lease for shorter than two minutes.
-    fn renew(&self, client: &Process) {
+    fn renew(&self, client: &Process, disk: &Disk) {
+        // Told again before the last renewal has ended, it gives its lease up.
+        let told = disk.path("run/told");
+        wait("the last renewal has ended", || {
+            std::fs::remove_file(&told).ok()
+        });
         // `unshare` is the parent of the shell that is the client's.
         let udhcpc = child(child(client.0.id()));
         kill(Pid::from_raw(udhcpc.cast_signed()), Signal::SIGUSR1).unwrap();
@@ -98,6 +104,10 @@ impl Client for Dhclient {
     fn install(&self, _: &Guest, disk: &Disk) {
         let hook = format!("[ -z \"$new_ip_address\" ] || {{ {WRITE}}}\n");
         disk.write("etc/dhcp/dhclient-exit-hooks.d/told", &hook);
+        // It repeats a question after ten seconds or more, when a test's short lease has ended.
+        let conf = std::fs::read_to_string(disk.path("etc/dhcp/dhclient.conf")).unwrap();
+        let conf = conf + "initial-interval 1;\nbackoff-cutoff 2;\n";
+        disk.write("etc/dhcp/dhclient.conf", &conf);
         std::fs::create_dir(disk.path("lib/dhcp")).unwrap();
     }
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -20,7 +21,7 @@ use super::{Namespace, Pod, Process, success, wait_until};
 /// the pod's tap, as QEMU would.
 pub(crate) struct Guest {
     pub(crate) namespace: Namespace,
-    asked: Arc<Mutex<Vec<Vec<u8>>>>,
+    cable: Arc<Cable>,
     pump: Option<Pump>,
 }
 
@@ -36,11 +37,11 @@ impl Guest {
         let namespace = Namespace::new("guest");
         let inside = namespace.within(|| attach(GUEST_LINK));
         namespace.ip(&format!("link set {GUEST_LINK} address {mac} up"));
-        let asked = Arc::default();
-        let pump = Pump::start(inside, outside(pod, tap), Arc::clone(&asked));
+        let cable = Arc::default();
+        let pump = Pump::start(inside, outside(pod, tap), Arc::clone(&cable));
         Self {
             namespace,
-            asked,
+            cable,
             pump: Some(pump),
         }
     }
@@ -48,13 +49,18 @@ impl Guest {
     /// Moves the guest, as it is, behind another pod's tap.
     pub(crate) fn move_behind(&mut self, pod: &Pod, tap: &str) {
         let inside = self.pump.take().unwrap().stop();
-        let asked = Arc::clone(&self.asked);
-        self.pump = Some(Pump::start(inside, outside(pod, tap), asked));
+        let cable = Arc::clone(&self.cable);
+        self.pump = Some(Pump::start(inside, outside(pod, tap), cable));
     }
 
-    /// The first DHCPv4 messages, of UDP's payload, that the guest has sent so far.
-    pub(crate) fn asked(&self) -> Vec<Vec<u8>> {
-        self.asked.lock().unwrap().clone()
+    /// The first DHCPv4 messages that the guest has sent so far.
+    pub(crate) fn asked(&self) -> Vec<Question> {
+        self.cable.asked.lock().unwrap().clone()
+    }
+
+    /// Loses, from now on, the DHCPv4 messages that the guest sends to one server.
+    pub(crate) fn lose_unicast(&self) {
+        self.cable.loses_unicast.store(true, Ordering::Relaxed);
     }
 
     /// A command inside, where /etc, /run and /var/lib are those of the disk. Whatever it starts
@@ -233,6 +239,28 @@ fn outside(pod: &Pod, tap: &str) -> File {
     pod.namespace.within(|| attach(tap))
 }
 
+/// What passes from the guest.
+#[derive(Default)]
+struct Cable {
+    asked: Mutex<Vec<Question>>,
+    loses_unicast: AtomicBool,
+}
+
+impl Cable {
+    /// Notes a frame of the guest's; whether it comes through.
+    fn carries(&self, frame: &[u8]) -> bool {
+        let Some(question) = question(frame) else {
+            return true;
+        };
+        let lost = !question.broadcast && self.loses_unicast.load(Ordering::Relaxed);
+        let mut asked = self.asked.lock().unwrap();
+        if asked.len() < KEPT {
+            asked.push(question);
+        }
+        !lost
+    }
+}
+
 /// Carries frames between guest and tap until it is stopped.
 struct Pump {
     stop: Option<OwnedFd>,
@@ -240,12 +268,12 @@ struct Pump {
 }
 
 impl Pump {
-    fn start(inside: File, outside: File, asked: Arc<Mutex<Vec<Vec<u8>>>>) -> Self {
+    fn start(inside: File, outside: File, cable: Arc<Cable>) -> Self {
         let (stopped, stop) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         Self {
             stop: Some(stop),
             thread: Some(thread::spawn(move || {
-                pump(inside, outside, &stopped, &asked)
+                pump(inside, outside, &stopped, &cable)
             })),
         }
     }
@@ -266,12 +294,7 @@ impl Drop for Pump {
     }
 }
 
-fn pump(
-    mut inside: File,
-    mut outside: File,
-    stopped: &OwnedFd,
-    asked: &Mutex<Vec<Vec<u8>>>,
-) -> File {
+fn pump(mut inside: File, mut outside: File, stopped: &OwnedFd, cable: &Cable) -> File {
     let mut frame = vec![0; 65536];
     loop {
         let mut fds = [
@@ -287,12 +310,9 @@ fn pump(
         // A link that is down loses frames, as a cable would.
         if from_inside && let Ok(length) = inside.read(&mut frame) {
             let frame = &frame[..length];
-            let mut asked = asked.lock().unwrap();
-            if asked.len() < KEPT {
-                asked.extend(question(frame));
+            if cable.carries(frame) {
+                let _ = outside.write(frame);
             }
-            drop(asked);
-            let _ = outside.write(frame);
         }
         if from_outside && let Ok(length) = outside.read(&mut frame) {
             let _ = inside.write(&frame[..length]);
@@ -300,10 +320,22 @@ fn pump(
     }
 }
 
-/// The payload of a DHCPv4 message to a server; none if the frame is anything else.
-fn question(frame: &[u8]) -> Option<Vec<u8>> {
+/// A guest's DHCPv4 message.
+#[derive(Clone)]
+pub(crate) struct Question {
+    /// To every server, not to one.
+    pub(crate) broadcast: bool,
+    /// UDP's.
+    pub(crate) payload: Vec<u8>,
+}
+
+/// The DHCPv4 message in a frame; none if the frame is anything else.
+fn question(frame: &[u8]) -> Option<Question> {
     let ip = frame.get(14..)?;
     let udp = ip.get(usize::from(ip.first()? & 0x0f) * 4..)?;
     let is_question = frame[12..14] == [8, 0] && ip.get(9)? == &17 && udp.get(2..4)? == [0, 67];
-    is_question.then(|| udp.get(8..).map(<[u8]>::to_vec))?
+    is_question.then_some(Question {
+        broadcast: frame[..6] == [0xff; 6],
+        payload: udp.get(8..)?.to_vec(),
+    })
 }
