@@ -1,6 +1,7 @@
 //! The protocol's rules, a test each, and what is on the wire as another implementation reads it.
 
 mod hostile;
+mod replays;
 mod rules;
 mod wire;
 
