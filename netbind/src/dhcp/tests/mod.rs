@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use dhcproto::v4::{self, DhcpOption, OptionCode};
 use dhcproto::{Decodable, Decoder};
-use proptest::prelude::*;
 
 use super::*;
 use crate::Event;
