@@ -67,6 +67,17 @@ pub fn overfull_lease(client: Mac) -> Lease {
     }
 }
 
+/// A DISCOVER that takes the longest messages and asks for search domains.
+pub fn discover(client: Mac) -> Vec<u8> {
+    let mut message = vec![0; 236];
+    message[..3].copy_from_slice(&[1, 1, 6]);
+    message[28..34].copy_from_slice(&client.0);
+    message.extend([
+        99, 130, 83, 99, 53, 1, 1, 57, 2, 255, 255, 55, 2, 6, 119, 255,
+    ]);
+    message
+}
+
 /// A network as most pods with IPv6 have it.
 pub fn ipv6() -> Ipv6Network {
     Ipv6Network {
