@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -128,6 +128,10 @@ struct Setup {
     /// Seconds until the lease ends (option 51).
     #[arg(long, default_value_t = netbind::dhcp::LEASE_SECONDS)]
     lease_seconds: u32,
+    /// The server's identifier (option 54) in bridge binding; interfaces of one guest need
+    /// different ones.
+    #[arg(long, value_name = "ADDRESS", default_value_t = netbind::dhcp::SERVER_ID)]
+    server_id: Ipv4Addr,
     /// Boot file name (option 67).
     #[arg(long)]
     boot_file_name: Option<String>,
@@ -203,7 +207,7 @@ impl From<Setup> for SetupOptions {
                 tftp_server_name: args.tftp_server_name,
                 ntp_servers: args.ntp_servers,
                 private: args.private.into_iter().collect(),
-                ..DhcpOptions::default()
+                server_id: args.server_id,
             },
         }
     }

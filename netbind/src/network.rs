@@ -1,6 +1,6 @@
 //! What a pod's network interface looks like before anything of it is changed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub struct PodNetwork {
     pub addresses: Vec<Address>,
     /// Unicast routes that leave through this interface, in every table but `local`.
     pub routes: Vec<Route>,
+    /// Networks that the pod reaches by its other links.
+    pub elsewhere: Vec<IpNet>,
     /// Permanent neighbour entries: some plugins make one for a gateway that answers no ARP.
     pub neighbours: Vec<Neighbour>,
     /// Which tables of the namespace bridged frames go through; none where bridge netfilter is absent.
@@ -60,6 +62,8 @@ pub struct Ipv6Settings {
     pub forwarding: bool,
     /// `net.ipv6.conf.INTERFACE.accept_ra`: 2 accepts advertisements also where packets are forwarded.
     pub accept_ra: u8,
+    /// `net.ipv6.conf.default.disable_ipv6`: a new link has no IPv6.
+    pub disabled: bool,
     /// Whether the settings can be changed. A container's `/proc/sys` is read-only, and there is no
     /// netlink path to them.
     pub writable: bool,
@@ -87,6 +91,19 @@ impl PodNetwork {
         self.addresses
             .iter()
             .filter(|a| a.scope == Scope::Global && !a.secondary && !a.deprecated)
+    }
+
+    /// All addresses that are routed to the pod, also those that the guest is not told of.
+    pub fn routed(&self) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
+        let (mut ipv4, mut ipv6) = (Vec::new(), Vec::new());
+        for address in &self.addresses {
+            match address.net {
+                IpNet::V4(net) => ipv4.push(net.addr()),
+                IpNet::V6(net) if address.scope != Scope::Link => ipv6.push(net.addr()),
+                IpNet::V6(_) => {}
+            }
+        }
+        (ipv4, ipv6)
     }
 
     /// The default route over IPv4 with the lowest metric.

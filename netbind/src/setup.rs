@@ -284,17 +284,30 @@ pub enum TeardownError {
     /// The state file cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The namespace cannot be looked at.
+    #[error("cannot read the namespace's links")]
+    Look(#[source] io::Error),
 }
 
 /// Takes back what [`setup`] did, from any state in between, and removes the state file. Without
-/// one there is nothing to take back. Can be run again after being killed at any moment.
+/// one, or with that of another namespace, there is nothing to take back. Can be run again after being killed at any moment.
 ///
 /// # Errors
 ///
 /// [`TeardownError`]; the state file then remains, and teardown can be tried again.
 pub fn teardown(options: &TeardownOptions) -> Result<(), TeardownError> {
-    if let Some(state) = State::read(&options.state_file)? {
+    if let Some(state) = State::read(&options.state_file)?
+        && !is_foreign(&state.guest)?
+    {
         revert(&state.guest, &state.network)?;
     }
     Ok(State::remove(&options.state_file)?)
+}
+
+/// Whether the state file tells of another namespace: the bridge of that name is not the one that
+/// was made by it, of which the MAC was chosen at random.
+fn is_foreign(guest: &GuestNetwork) -> Result<bool, TeardownError> {
+    let bridge = Netlink::open().and_then(|mut netlink| netlink.link(&guest.bridge));
+    let bridge = bridge.map_err(TeardownError::Look)?;
+    Ok(bridge.is_some_and(|link| link.mac != Some(guest.server_mac)))
 }

@@ -240,6 +240,18 @@ fn a_state_file_of_another_namespace_is_not_believed() {
 }
 
 #[test]
+fn a_teardown_by_another_pods_state_file_changes_nothing() {
+    let (one, other) = (Pod::on_bridge(), Pod::on_bridge());
+    success(&mut one.netbind(&["setup"]));
+    success(&mut other.netbind(&["setup"]));
+    let bound = settled(|| one.namespace.dump());
+    std::fs::copy(other.state(), one.state()).unwrap();
+    success(&mut one.netbind(&["teardown"]));
+    assert_becomes(|| one.namespace.dump(), &bound, "the pod is still bound");
+    assert!(!one.state().exists(), "the file is gone");
+}
+
+#[test]
 fn the_rights_of_a_container_are_enough() {
     for binding in ["bridge", "masquerade"] {
         let pod = Pod::on_bridge();

@@ -71,6 +71,18 @@ fn bad_input_is_one_clear_line_and_changes_nothing() {
             "vmNetworkCIDR",
         ),
         (
+            "another link leads into the guest's network",
+            |pod| {
+                good(pod);
+                pod.ip("link add net1 type veth peer name far1");
+                pod.ip("link set far1 up");
+                pod.ip("link set net1 up");
+                pod.ip("route add 10.0.2.128/25 dev net1");
+            },
+            &["--binding", "masquerade"],
+            "overlaps the pod's route 10.0.2.128/25",
+        ),
+        (
             "down",
             |pod| {
                 pod.ip(EXAMPLE);

@@ -16,6 +16,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use crate::network::{Ipv6Settings, PodNetwork};
 use crate::sysctl;
 
 pub use error::DiscoverError;
+use read::Leads;
 
 /// What has to be there before a pod's network is taken as it is.
 ///
@@ -115,11 +117,18 @@ fn look(
         .map_err(DiscoverError::netlink("addresses"))?;
     check::addresses(&link.name, &addresses, &expect.addresses)?;
 
+    let mut elsewhere = BTreeSet::new();
     let routes = netlink
         .dump(
             RouteNetlinkMessage::GetRoute(RouteMessage::default()),
             |reply| match reply {
-                RouteNetlinkMessage::NewRoute(m) => read::route(m, link.index),
+                RouteNetlinkMessage::NewRoute(m) => match read::route(m, link.index)? {
+                    Leads::Here(route) => Some(route),
+                    Leads::Elsewhere(net) => {
+                        elsewhere.insert(net);
+                        None
+                    }
+                },
                 _ => None,
             },
         )
@@ -141,6 +150,7 @@ fn look(
         mtu: link.mtu,
         addresses: addresses.into_iter().map(|found| found.address).collect(),
         routes,
+        elsewhere: elsewhere.into_iter().collect(),
         neighbours,
         bridge_netfilter: sysctl::bridge_netfilter(),
         ipv4_forwarding: link.ipv4_forwarding,
@@ -156,6 +166,7 @@ fn ipv6_settings(accept_ra: u8) -> Option<Ipv6Settings> {
     Some(Ipv6Settings {
         forwarding: sysctl::read(sysctl::IPV6_FORWARDING)?,
         accept_ra,
+        disabled: sysctl::read(&sysctl::disable_ipv6("default"))?,
         writable: sysctl::is_writable(sysctl::IPV6_FORWARDING),
     })
 }

@@ -52,7 +52,15 @@ pub(super) fn address(message: &AddressMessage) -> Option<Found> {
     })
 }
 
-pub(super) fn route(message: RouteMessage, index: u32) -> Option<Route> {
+/// By which link a route leads.
+pub(super) enum Leads {
+    /// By the one that was asked about.
+    Here(Route),
+    /// By another, to this network.
+    Elsewhere(IpNet),
+}
+
+pub(super) fn route(message: RouteMessage, index: u32) -> Option<Leads> {
     let header = &message.header;
     let (unspecified, length) = match header.address_family {
         AddressFamily::Inet => (IpAddr::from([0u8; 4]), header.destination_prefix_length),
@@ -107,7 +115,11 @@ pub(super) fn route(message: RouteMessage, index: u32) -> Option<Route> {
         }
     }
     route.destination = IpNet::new(destination, length).ok()?;
-    ours.then_some(route)
+    Some(if ours {
+        Leads::Here(route)
+    } else {
+        Leads::Elsewhere(route.destination)
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

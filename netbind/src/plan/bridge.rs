@@ -25,12 +25,10 @@
 //! * *The guest's DHCP leaks out, and other servers' answers in.* Neither DHCP nor router discovery
 //!   crosses the bridge, as long as the pod has an address for us to serve.
 
-use ipnet::IpNet;
-
 use super::guest::Told;
 use super::types::{Allowed, Filter, GuestNetwork, Options, Plan, Step};
 use super::{ipv4, ipv6};
-use crate::network::{PodNetwork, Scope};
+use crate::network::PodNetwork;
 
 /// Plans the bridge binding; `guest` holds what both bindings have in common.
 pub(super) fn plan(
@@ -50,6 +48,13 @@ pub(super) fn plan(
         guest.warnings.push(format!(
             "{} has no address to hand on: the guest has to get its own from the network",
             network.interface
+        ));
+    }
+    if network.kind.as_deref() == Some("macvlan") && guest.mac != network.mac {
+        guest.warnings.push(format!(
+            "{} is a macvlan, which receives frames for {} only (but in passthru mode): the guest, \
+             which has {}, may hear nothing",
+            network.interface, network.mac, guest.mac
         ));
     }
 
@@ -98,19 +103,12 @@ pub(super) fn plan(
     Plan { steps, guest }
 }
 
-/// All of the pod's addresses, also those that the guest is not told of: they are routed to it.
+/// All of the pod's addresses: they are routed to the guest.
 fn allowed(network: &PodNetwork, guest: &GuestNetwork) -> Allowed {
-    let mut allowed = Allowed {
-        ipv4: Vec::new(),
-        ipv6: Vec::new(),
+    let (ipv4, ipv6) = network.routed();
+    Allowed {
+        ipv4,
+        ipv6,
         router: guest.ipv6.as_ref().map(|ipv6| ipv6.router.address),
-    };
-    for address in &network.addresses {
-        match address.net {
-            IpNet::V4(net) => allowed.ipv4.push(net.addr()),
-            IpNet::V6(net) if address.scope != Scope::Link => allowed.ipv6.push(net.addr()),
-            IpNet::V6(_) => {}
-        }
     }
-    allowed
 }

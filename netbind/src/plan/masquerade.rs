@@ -155,8 +155,7 @@ fn ipv4(
     options: &Options,
     masquerade: &Masquerade,
 ) -> Result<Option<Translation<Ipv4Addr>>, PlanError> {
-    let pod: Vec<_> = network.ipv4().map(|net| net.addr()).collect();
-    if pod.is_empty() {
+    if network.ipv4().next().is_none() {
         return Ok(None);
     }
     let cidr = masquerade.ipv4;
@@ -171,7 +170,7 @@ fn ipv4(
     };
     refuse_overlap(network, options, cidr.into(), "vmNetworkCIDR")?;
     Ok(Some(Translation {
-        pod,
+        pod: network.routed().0,
         bridge,
         guest,
         forwarded: network.ipv4_forwarding,
@@ -184,17 +183,17 @@ fn ipv6(
     masquerade: &Masquerade,
     guest: &mut GuestNetwork,
 ) -> Result<Option<Translation<Ipv6Addr>>, PlanError> {
-    let pod: Vec<_> = network.ipv6().map(|net| net.addr()).collect();
-    if pod.is_empty() {
+    if network.ipv6().next().is_none() {
         return Ok(None);
     }
     let forwards = network
         .ipv6_settings
-        .is_some_and(|settings| settings.forwarding || settings.writable);
+        .is_some_and(|s| s.writable || (s.forwarding && !s.disabled));
     if !forwards {
         guest.warnings.push(
-            "IPv6 left out: net.ipv6.conf.all.forwarding is 0 and /proc/sys is read-only; set it \
-             in the pod's securityContext.sysctls, or use bridge binding"
+            "IPv6 left out: /proc/sys is read-only, and net.ipv6.conf.all.forwarding is 0 or \
+             net.ipv6.conf.default.disable_ipv6 is 1; set them in the pod's \
+             securityContext.sysctls, or use bridge binding"
                 .to_owned(),
         );
         return Ok(None);
@@ -212,7 +211,7 @@ fn ipv6(
     };
     refuse_overlap(network, options, cidr.into(), "vmIPv6NetworkCIDR")?;
     Ok(Some(Translation {
-        pod,
+        pod: network.routed().1,
         bridge,
         guest,
         forwarded: network
@@ -230,7 +229,9 @@ fn refuse_overlap(
 ) -> Result<(), PlanError> {
     let overlaps = |other: &IpNet| cidr.contains(other) || other.contains(&cidr);
     let addresses = network.addresses.iter().map(|a| ("address", a.net));
-    let routes = network.routes.iter().map(|r| ("route", r.destination));
+    let routes = network.routes.iter().map(|r| r.destination);
+    let routes = routes.chain(network.elsewhere.iter().copied());
+    let routes = routes.map(|net| ("route", net));
     let servers = options.resolv_conf.nameservers.iter();
     let servers = servers.map(|server| ("name server", IpNet::from(*server)));
     let found = addresses

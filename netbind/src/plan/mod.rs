@@ -19,8 +19,8 @@ pub use types::{
 
 /// The longest name a Linux interface can have (`IFNAMSIZ` less the terminator).
 const NAME_MAX: usize = 15;
-/// IPv4's smallest MTU (RFC 791).
-const MTU_MIN: u32 = 68;
+/// The smallest MTU that we can serve: what a DHCP client must be able to take (RFC 2131 section 2).
+const MTU_MIN: u32 = 576;
 
 /// Why a network cannot be bound as asked. Each says what would help.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,8 +68,8 @@ pub enum PlanError {
         "the tap cannot be named {0}, which is another link of the same binding; choose another name"
     )]
     SameName(String),
-    /// An MTU that IPv4 cannot work with.
-    #[error("{interface} has an MTU of {mtu} bytes; IPv4 needs at least 68")]
+    /// An MTU that DHCP cannot work with.
+    #[error("{interface} has an MTU of {mtu} bytes; DHCP needs at least 576")]
     SmallMtu {
         /// The interface.
         interface: String,

@@ -35,6 +35,7 @@ fn network(address: &str, routes: &[Route]) -> PodNetwork {
             },
         ],
         routes: routes.to_vec(),
+        elsewhere: Vec::new(),
         neighbours: Vec::new(),
         bridge_netfilter: Some(BridgeNetfilter {
             iptables: true,
@@ -45,6 +46,7 @@ fn network(address: &str, routes: &[Route]) -> PodNetwork {
         ipv6_settings: Some(Ipv6Settings {
             forwarding: false,
             accept_ra: 1,
+            disabled: false,
             writable: true,
         }),
     }
@@ -131,7 +133,7 @@ fn refuses_what_cannot_be_bound() {
         ..DhcpOptions::default()
     };
     let small = PodNetwork {
-        mtu: 67,
+        mtu: 575,
         ..good.clone()
     };
     let cases = [
@@ -140,7 +142,7 @@ fn refuses_what_cannot_be_bound() {
             options(),
             PlanError::SmallMtu {
                 interface: "eth0".to_owned(),
-                mtu: 67,
+                mtu: 575,
             },
         ),
         (
@@ -201,6 +203,19 @@ fn a_mac_from_the_manifest_is_the_guests() {
         port: "tap0".to_owned(),
     };
     assert_eq!(plan.steps.last(), Some(&pinned));
+}
+
+#[test]
+fn a_macvlan_with_another_mac_is_warned_of() {
+    let macvlan = PodNetwork {
+        kind: Some("macvlan".to_owned()),
+        ..network("10.1.0.2/24", &[])
+    };
+    assert_eq!(guest(&macvlan).warnings, Vec::<String>::new());
+    let mut options = options();
+    options.dhcp.client = Some(Mac([0x02, 0, 0, 0, 0, 0x77]));
+    let warnings = plan(&macvlan, &options).unwrap().guest.warnings;
+    assert!(warnings[0].contains("macvlan"), "{warnings:?}");
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Masquerade binding.
 
+use std::net::IpAddr;
+
 use netbind::ipv6::Speaker;
 use netbind::{
-    Binding, Ipv6Settings, Masquerade, Options, Plan, PlanError, PodNetwork, Route, Step, dns, plan,
+    Address, Binding, Ipv6Settings, Masquerade, Options, Plan, PlanError, PodNetwork, Route, Step,
+    dns, plan,
 };
 
 use super::{global, lease, network, options, route};
@@ -105,24 +108,54 @@ fn a_family_that_the_pod_lacks_the_guest_lacks() {
 
 #[test]
 fn ipv6_that_cannot_be_forwarded_is_left_out_with_a_warning() {
-    let with = |forwarding, writable| PodNetwork {
-        ipv6_settings: Some(Ipv6Settings {
-            forwarding,
-            accept_ra: 1,
-            writable,
-        }),
-        ..dual()
-    };
-    for (forwarding, writable, works) in [
-        (false, false, false),
-        (true, false, true),
-        (false, true, true),
+    for (forwarding, disabled, writable, works) in [
+        (false, false, false, false),
+        (true, false, false, true),
+        (true, true, false, false),
+        (false, false, true, true),
+        (false, true, true, true),
     ] {
-        let plan = planned(&with(forwarding, writable));
-        assert_eq!(plan.guest.ipv6.is_some(), works, "{forwarding} {writable}");
+        let network = PodNetwork {
+            ipv6_settings: Some(Ipv6Settings {
+                forwarding,
+                accept_ra: 1,
+                disabled,
+                writable,
+            }),
+            ..dual()
+        };
+        let plan = planned(&network);
+        let case = format!("{:?}", network.ipv6_settings);
+        assert_eq!(plan.guest.ipv6.is_some(), works, "{case}");
         let warned = plan.guest.warnings.iter().any(|w| w.contains("forwarding"));
-        assert_eq!(warned, !works);
+        assert_eq!(warned, !works, "{case}");
     }
+}
+
+#[test]
+fn every_address_that_is_routed_to_the_pod_leads_to_the_guest() {
+    let mut network = dual();
+    let secondary = Address {
+        secondary: true,
+        ..global("10.1.0.3/24")
+    };
+    let deprecated = Address {
+        deprecated: true,
+        ..global("2001:db8::3/64")
+    };
+    network.addresses.extend([secondary, deprecated]);
+    let plan = planned(&network);
+    let nat = nat(&plan);
+    let text = |addresses: Vec<IpAddr>| {
+        addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let ipv4 = nat.ipv4.as_ref().unwrap().pod.iter().map(|ip| (*ip).into());
+    assert_eq!(text(ipv4.collect()), ["10.1.0.2", "10.1.0.3"]);
+    let ipv6 = nat.ipv6.as_ref().unwrap().pod.iter().map(|ip| (*ip).into());
+    assert_eq!(text(ipv6.collect()), ["2001:db8::2", "2001:db8::3"]);
 }
 
 #[test]
@@ -132,6 +165,8 @@ fn a_network_that_hides_a_part_of_the_pods_is_refused() {
         network.routes.push(Route { ..route(text) });
         network
     };
+    let mut elsewhere = dual();
+    elsewhere.elsewhere.push("10.0.2.0/25".parse().unwrap());
     let mut same = dual();
     same.addresses[0] = global("10.0.2.7/16");
     let mut server = masqueraded(Masquerade::default());
@@ -139,6 +174,7 @@ fn a_network_that_hides_a_part_of_the_pods_is_refused() {
     let usual = masqueraded(Masquerade::default());
     let cases = [
         (same, &usual, "vmNetworkCIDR", "10.0.2.7/16"),
+        (elsewhere, &usual, "vmNetworkCIDR", "10.0.2.0/25"),
         (
             with_route("10.0.0.0/8 via 10.1.0.1"),
             &usual,
