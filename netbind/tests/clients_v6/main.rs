@@ -19,7 +19,7 @@ mod site;
 use client::{Client, Told, settled};
 use common::guest::{Disk, GUEST_LINK, Guest};
 use common::serve::Serve;
-use common::wait_until;
+use common::{success, wait_until};
 use network_manager::NetworkManager;
 use networkd::Networkd;
 use scripts::{Dhclient, Dhcpcd, Udhcpc6};
@@ -137,6 +137,57 @@ fn moved_to_another_pod_rebinds(client: &dyn Client) {
     // As a memory snapshot is restored: the guest notices nothing.
     guest.move_behind(&new, "tap0");
     assert_eq!(second.event("acked")["address"], ADDRESS);
+    works(&guest);
+}
+
+#[test]
+fn dhclient_without_a_lease_is_told_the_rest() {
+    let pod = site::pod(ADDRESS, &[]);
+    let _server = Serve::start(&pod);
+    let guest = Guest::behind(&pod, "tap0", MAC);
+    let disk = Disk::new();
+    Dhclient.install(&guest, &disk);
+    settled(&guest);
+    success(
+        guest
+            .command_on(&disk, "dhclient")
+            .args(["-6", "-S", "-1", GUEST_LINK]),
+    );
+    let told = std::fs::read_to_string(disk.path("etc/resolv.conf")).unwrap();
+    for line in [
+        "nameserver 2001:db8::53",
+        "nameserver 2001:db8::54",
+        "search svc.cluster.local. cluster.local.",
+    ] {
+        assert!(told.contains(line), "{line:?} in {told}");
+    }
+}
+
+#[test]
+fn dhclient_gives_its_lease_back_and_gets_it_again() {
+    let pod = site::pod(ADDRESS, &[]);
+    let server = Serve::start(&pod);
+    let guest = Guest::behind(&pod, "tap0", MAC);
+    let disk = Disk::new();
+    Dhclient.install(&guest, &disk);
+    settled(&guest);
+    {
+        let _running = Dhclient.start(&guest, &disk, None);
+        assert_eq!(server.event("acked")["address"], ADDRESS);
+        wait_until("the client is told", || {
+            Dhclient.told(&guest, &disk).is_some()
+        });
+    }
+    // It would end that process, whose number another has now.
+    std::fs::remove_file(disk.path("run/dhclient6.pid")).unwrap();
+    success(
+        guest
+            .command_on(&disk, "dhclient")
+            .args(["-6", "-r", GUEST_LINK]),
+    );
+    assert_eq!(server.event("released")["address"], ADDRESS);
+    let _running = Dhclient.start(&guest, &disk, None);
+    assert_eq!(server.event("acked")["address"], ADDRESS);
     works(&guest);
 }
 
