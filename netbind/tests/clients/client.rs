@@ -18,9 +18,6 @@ pub(crate) trait Client: Sync {
     /// What it says that it was told; none until it holds a lease.
     fn told(&self, guest: &Guest, disk: &Disk) -> Option<Told>;
 
-    /// Makes it renew its lease now, if it would not in the time that a test has.
-    fn renew(&self, _client: &Process, _disk: &Disk) {}
-
     /// Leaves behind what a restart of it would find, beside the disk; false if it would remember
     /// nothing.
     fn remember(&self, _guest: &Guest, _disk: &Disk, _address: &str) -> bool {

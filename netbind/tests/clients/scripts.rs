@@ -3,13 +3,9 @@
 
 use std::process::Stdio;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use crate::client::{Client, Told};
 use crate::common::Process;
 use crate::common::guest::{Disk, GUEST_LINK, Guest};
-use crate::wait;
 
 /// Writes down what the script was told, at once or not at all.
 const WRITE: &str = "env > /run/told.new && mv /run/told.new /run/told\n";
@@ -70,27 +66,9 @@ impl Client for Udhcpc {
         Some(Told::read(&written(disk)?, names))
     }
 
-    /// It takes no lease for shorter than two minutes.
-    fn renew(&self, client: &Process, disk: &Disk) {
-        // Told again before the last renewal has ended, it gives its lease up.
-        let told = disk.path("run/told");
-        wait("the last renewal has ended", || {
-            std::fs::remove_file(&told).ok()
-        });
-        // `unshare` is the parent of the shell that is the client's.
-        let udhcpc = child(child(client.0.id()));
-        kill(Pid::from_raw(udhcpc.cast_signed()), Signal::SIGUSR1).unwrap();
-    }
-
     fn remember(&self, _: &Guest, _: &Disk, _: &str) -> bool {
         false
     }
-}
-
-/// The only child of a process.
-fn child(of: u32) -> u32 {
-    let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children"));
-    children.unwrap().trim().parse().unwrap()
 }
 
 /// ISC's client.
