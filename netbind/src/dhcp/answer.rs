@@ -78,7 +78,10 @@ pub fn decide(lease: &Lease, message: &Message<'_>) -> Verdict {
         Kind::Inform => Verdict::Inform,
         // 4.3.4 and 4.3.3: never answered. What is not our address is none of our business.
         Kind::Release if message.ciaddr == ours => Verdict::Release,
-        Kind::Decline if message.requested == Some(ours) => Verdict::Decline,
+        // dhcpcd names no address after a rapid commit; there is but one that it can mean.
+        Kind::Decline if message.requested.is_none_or(|address| address == ours) => {
+            Verdict::Decline
+        }
         Kind::Release | Kind::Decline => Verdict::Ignore,
     }
 }

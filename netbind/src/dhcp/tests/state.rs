@@ -159,6 +159,11 @@ fn decides_by_the_clients_state() {
         ),
         ("declining", decline.clone(), Verdict::Decline),
         (
+            "declining what was committed at once, as dhcpcd 9.4 says it",
+            message(Decline),
+            Verdict::Decline,
+        ),
+        (
             "declining what was not offered",
             Message {
                 requested: Some(OTHER),
