@@ -153,7 +153,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Makes a set that rules put keys into, [`Test::Noted`](super::expression::Test::Noted).
+    /// Makes a set that rules put keys into, by [`noted`](super::expression::noted).
     pub(super) fn recent(&mut self, set: &Recent) {
         const EVAL: u32 = 0x20;
         const TIMEOUT: u32 = 0x10;
