@@ -21,10 +21,15 @@ endif
 # The guest that a manifest's image is made from.
 GUESTS = mini $(if $(shell grep -El 'ferrovirt/debian|fedora-with-test-tooling' '$(VM)' 2>/dev/null),debian)
 
-.PHONY: help setup build guests run test lint fuzz bench soak deny clean
+# A cluster's nodes, and its pod network: bridge or ptp.
+NODES ?= 1
+CNI ?= bridge
+CLUSTER = $(SUDO) e2e/out/cluster/bin/cluster
+
+.PHONY: help setup build guests run cluster cluster-build cluster-down cluster-shell e2e test lint fuzz bench soak deny clean
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## install what packages.txt lists and is missing
 	@.ci/setup $(MSRV) $(SUDO)
@@ -47,7 +52,10 @@ cluster-build: setup
 	@e2e/cluster/build
 
 cluster-down: ## stop it
-	@$(CLUSTER) down
+	@! test -x e2e/out/cluster/bin/cluster || $(CLUSTER) down
+
+e2e: cluster-build ## the tests on a cluster: KUBECONFIG's, or one that they make
+	@cargo test --locked -p e2e --test cluster
 
 cluster-shell: ## a shell in its network, with kubectl
 	@$(CLUSTER) exec env PATH="$(CURDIR)/e2e/out/cluster/bin:$$PATH" $${SHELL:-bash}
@@ -59,7 +67,9 @@ lint: setup
 	@echo '== cargo clippy'
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 
-test: guests lint ## format, lints, all tests, and a little fuzzing
+test: guests cluster-build lint ## format, lints, all tests, and a little fuzzing
+	@echo '== go'
+	@e2e/cluster/build check
 	@echo '== cargo build'
 	@cargo build --locked --workspace --bins
 	@echo '== cargo test'
@@ -83,6 +93,6 @@ deny: ## licences and advisories of all dependencies; needs cargo-deny
 	@cargo deny --version >/dev/null 2>&1 || { echo 'make deny: first run: cargo install --locked cargo-deny' >&2; exit 1; }
 	@cargo deny check
 
-clean: ## all that was built, the guests too
+clean: cluster-down ## all that was built, the guests too
 	@cargo clean
 	@$(SUDO) rm -rf e2e/out

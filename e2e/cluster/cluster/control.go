@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -163,18 +164,26 @@ func (c *control) restart(node Node, component string) error {
 	if running == nil {
 		return fmt.Errorf("%s does not run", node.Name)
 	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", running.pid, running.pid))
+	// Each thread that started programs has its own.
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", running.pid))
 	if err != nil {
 		return err
 	}
-	for _, pid := range strings.Fields(string(children)) {
-		comm, err := os.ReadFile("/proc/" + pid + "/comm")
-		if err == nil && strings.TrimSpace(string(comm)) == component {
-			var number int
-			if _, err := fmt.Sscan(pid, &number); err != nil {
+	for _, task := range tasks {
+		children, err := os.ReadFile(task)
+		if err != nil {
+			continue
+		}
+		for _, child := range strings.Fields(string(children)) {
+			comm, err := os.ReadFile("/proc/" + child + "/comm")
+			if err != nil || strings.TrimSpace(string(comm)) != component {
+				continue
+			}
+			pid, err := strconv.Atoi(child)
+			if err != nil {
 				return err
 			}
-			return unix.Kill(number, unix.SIGKILL)
+			return unix.Kill(pid, unix.SIGKILL)
 		}
 	}
 	return fmt.Errorf("%s runs no %s", node.Name, component)

@@ -205,6 +205,11 @@ impl Api {
         pod: &str,
         script: &str,
     ) -> Result<String, String> {
+        let done = tokio::time::timeout(LIMIT, self.execute(namespace, pod, script));
+        done.await.unwrap_or_else(|late| Err(late.to_string()))
+    }
+
+    async fn execute(&self, namespace: &str, pod: &str, script: &str) -> Result<String, String> {
         let params = AttachParams::default().stdin(false);
         let pods = self.pods(namespace);
         let process = pods.exec(pod, ["sh", "-c", script], &params).await;

@@ -12,7 +12,8 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// What there is now of that which `cluster`'s name or directory is in, and of the machine's own.
+    /// What there is now of the cluster with this name and directory, the machine's links, and loop
+    /// devices that have lost their files, as a cluster's lose them.
     pub(crate) fn now(directory: &Path, name: &str) -> Self {
         let directory = directory.display().to_string();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -21,7 +22,8 @@ impl Machine {
         things.extend(entries("/sys/class/net").map(|link| format!("link {link}")));
         things.extend(entries("/sys/block").filter_map(|device| {
             let file = fs::read_to_string(format!("/sys/block/{device}/loop/backing_file"));
-            Some(format!("loop device {device} {}", file.ok()?.trim()))
+            let file = file.ok().filter(|file| file.contains("(deleted)"))?;
+            Some(format!("loop device {device} {}", file.trim()))
         }));
         cgroups(
             Path::new("/sys/fs/cgroup"),

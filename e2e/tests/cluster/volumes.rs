@@ -32,19 +32,8 @@ pub(crate) async fn a_local_claim_keeps_files(api: &Api) {
 
 pub(crate) async fn a_local_claim_is_a_device(api: &Api) {
     let namespace = &api.namespace("block").await;
-    let node = &first_node(api).await;
-    api.run_pod(namespace, on_the_node("node", node)).await;
-    // `losetup -f FILE` does not say which device it took, and between asking and taking another may.
-    let attach = format!(
-        "truncate -s 8M /node/{namespace}
-         while :; do device=$(losetup -f) && losetup $device /node/{namespace} && break; done
-         echo -n $device"
-    );
-    let device = api.shell(namespace, "node", &attach).await;
-    claim(api, namespace, node, "Block", &device).await;
+    let device = use_device(api, namespace).await;
 
-    let devices = json!({"volumeDevices": [{"name": "disk", "devicePath": "/dev/disk"}]});
-    api.run_pod(namespace, with_claim("guest", &devices)).await;
     let script = "test -b /dev/disk && echo kept | dd of=/dev/disk conv=fsync 2>&-";
     api.shell(namespace, "guest", script).await;
     api.remove_pod(namespace, "guest").await;
@@ -56,6 +45,25 @@ pub(crate) async fn a_local_claim_is_a_device(api: &Api) {
     api.delete("v1", "PersistentVolume", None, namespace).await;
     let detach = format!("losetup -d {device} && rm /node/{namespace}");
     api.shell(namespace, "node", &detach).await;
+}
+
+/// Makes a loop device on a node, and a pod `guest` that has it as `/dev/disk`; returns its path.
+pub(crate) async fn use_device(api: &Api, namespace: &str) -> String {
+    let node = &first_node(api).await;
+    api.run_pod(namespace, on_the_node("node", node)).await;
+    // `losetup -f FILE` does not say which device it took, and between asking and taking another may.
+    let attach = format!(
+        "truncate -s 8M /node/{namespace}
+         for attempt in 1 2 3 4 5 6 7 8 9; do
+             device=$(losetup -f) && losetup $device /node/{namespace} && echo -n $device && exit
+         done
+         exit 1"
+    );
+    let device = api.shell(namespace, "node", &attach).await;
+    claim(api, namespace, node, "Block", &device).await;
+    let devices = json!({"volumeDevices": [{"name": "disk", "devicePath": "/dev/disk"}]});
+    api.run_pod(namespace, with_claim("guest", &devices)).await;
+    device
 }
 
 pub(crate) async fn a_config_map_is_a_directory(api: &Api) {
