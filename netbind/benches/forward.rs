@@ -56,7 +56,7 @@ fn main() {
                 0 => (&ours, &theirs),
                 _ => (&theirs, &ours),
             };
-            for (direction, pairs) in [Path::from_guest, Path::to_guest].iter().zip(&mut pairs) {
+            for (direction, pairs) in [Path::sends, Path::receives].iter().zip(&mut pairs) {
                 let (first, second) = (direction(first), direction(second));
                 pairs.push(if round % 2 == 0 {
                     (first, second)
@@ -157,7 +157,7 @@ impl Path {
     }
 
     /// Packets a second from the guest to the peer.
-    fn from_guest(&self) -> f64 {
+    fn sends(&self) -> f64 {
         let before = self.received();
         let started = Instant::now();
         for _ in 0..BURSTS * BURST {
@@ -171,7 +171,7 @@ impl Path {
     }
 
     /// Packets a second from the peer to the guest.
-    fn to_guest(&self) -> f64 {
+    fn receives(&self) -> f64 {
         let mut frame = [0; 2048];
         // A flow that netfilter knows, and nothing older in the queue.
         (&self.tap).write_all(&self.outward).unwrap();
