@@ -135,7 +135,7 @@ fn ask(mut tap: &File, question: &[u8], is_answer: impl Fn(&[u8]) -> bool) -> Op
     let mut reply = [0; 2048];
     // What came unasked must not count either.
     while readable(tap, Duration::ZERO) {
-        tap.read(&mut reply).unwrap();
+        let _ = tap.read(&mut reply).unwrap();
     }
     let asked = Instant::now();
     tap.write_all(question).unwrap();
