@@ -59,8 +59,6 @@ impl Field {
     pub(super) const MAC_FROM: Self = Self::new(Load::Link(6), 6, 9);
     /// The EtherType as it stands in the frame: of one with a tag, the tag's.
     pub(super) const ETHER_TYPE: Self = Self::new(Load::Link(12), 2, 10);
-    /// The source MAC and that EtherType, by one look at the header.
-    pub(super) const MAC_FROM_AND_TYPE: Self = Self::new(Load::Link(6), 8, 9);
     /// An ARP packet's sender (RFC 826), its MAC.
     pub(super) const ARP_SENDER_MAC: Self = Self::new(Load::Network(8), 6, 9);
     /// An ARP packet's sender, its IPv4 address.
@@ -87,6 +85,10 @@ impl Field {
     pub(super) const PORT_TO: Self = Self::new(Load::Transport(2), 2, 13);
     /// The first byte behind IP's headers.
     pub(super) const FIRST_BYTE: Self = Self::new(Load::Transport(0), 1, 4);
+    /// The type of an ICMP message.
+    pub(super) const ICMP_TYPE: Self = Self::new(Load::Transport(0), 1, 14);
+    /// The type of an IGMP message.
+    pub(super) const IGMP_TYPE: Self = Self::new(Load::Transport(0), 1, 4);
     /// The type of an ICMPv6 message.
     pub(super) const ICMPV6_TYPE: Self = Self::new(Load::Transport(0), 1, 29);
     /// The address that a neighbour solicitation or advertisement is about (RFC 4861 sections 4.3
@@ -178,11 +180,6 @@ pub(super) fn masked(field: Field, mask: impl Into<Vec<u8>>, value: impl Into<Ve
         value: value.into(),
     };
     Match { field, test }
-}
-
-/// No bit of these is set.
-pub(super) fn none(field: Field, bits: u32) -> Match {
-    masked(field, bits.to_ne_bytes(), [0; 4])
 }
 
 /// Any bit of these is set.

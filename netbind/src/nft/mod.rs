@@ -12,7 +12,7 @@ mod expression;
 pub(crate) mod filter;
 pub(crate) mod nat;
 
-use expression::{Field, Match, is};
+use expression::{Field, Match, is, one_of};
 
 /// An interface's name as nf_tables compares it: with its end, so the whole name, not a prefix.
 fn name(text: &str) -> [u8; 16] {
@@ -33,10 +33,39 @@ fn leaves(interface: &str) -> Match {
     is(Field::OUT_NAME, name(interface))
 }
 
+/// The packet carries this protocol.
+fn transport(protocol: u8) -> Match {
+    is(Field::TRANSPORT, [protocol])
+}
+
 /// Transport protocols (IANA).
+const ICMP: u8 = 1;
+const IGMP: u8 = 2;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+
+/// Types of ICMPv6 messages (IANA).
+mod icmpv6 {
+    use super::{Field, ICMPV6, Match, one_of, transport};
+
+    pub(super) const ECHO: u8 = 128;
+    pub(super) const MLD_QUERY: u8 = 130;
+    pub(super) const MLD_REPORT: u8 = 131;
+    pub(super) const MLD_DONE: u8 = 132;
+    pub(super) const ROUTER_SOLICITATION: u8 = 133;
+    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
+    pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    pub(super) const REDIRECT: u8 = 137;
+    pub(super) const MLD2_REPORT: u8 = 143;
+
+    /// A message of one of these types.
+    pub(super) fn message(types: impl IntoIterator<Item = u8>) -> [Match; 2] {
+        let types = types.into_iter().map(|one| [one]);
+        [transport(ICMPV6), one_of(Field::ICMPV6_TYPE, types)]
+    }
+}
 
 /// The ports of DHCP (RFC 2131 section 4.1) and DHCPv6 (RFC 8415 section 7.2).
 mod port {

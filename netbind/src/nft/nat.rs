@@ -4,8 +4,9 @@
 //!
 //! ```text
 //! table inet k6t-eth0 {
-//!     chain loopback { type filter hook input priority 0
-//!                      iifname "k6t-eth0" ip daddr 127.0.0.0/8 ct state ! established,related drop }
+//!     chain arriving { type filter hook input priority 0; iifname "k6t-eth0" goto router }
+//!     chain router   { ct state established,related accept; ip daddr 127.0.0.0/8 drop
+//!                      icmp type 8 accept; icmpv6 type { 128, 135, 136 } accept; drop }
 //!     chain inbound  { type nat hook prerouting priority -100
 //!                      udp dport { 67, 68, 546, 547 } accept; ip daddr POD dnat ip to GUEST }
 //!     chain local    { type nat hook output priority -100
@@ -19,20 +20,22 @@
 //!                      oifname "k6t-eth0" ct status dnat accept
 //!                      iifname "k6t-eth0" oifname "eth0" ip saddr GUEST ct state new accept
 //!                      iifname "k6t-eth0" drop; oifname "k6t-eth0" drop
-//!                      iifname "eth0" meta nfproto ipv4 drop }
+//!                      iifname "eth0" meta nfproto ipv4 drop; meta nfproto ipv6 drop }
 //! }
 //! ```
 //!
 //! With ports named, `inbound` and `local` hold one rule a transport protocol, with
 //! `tcp dport { ... }`, and everything else (ICMP as well) stays the pod's.
 //!
-//! * `loopback`: the bridge routes loopback addresses, for `local` needs that, and the guest would
-//!   be let in by it. What is for them is the guest's answers alone, translated back. IPv6 has no
-//!   such setting: the pod's `::1` stays the pod's.
+//! * `router`: whatever listens in the pod, by whichever of its addresses, is not the guest's to call.
+//!   It may answer, ask whether its router is there, and resolve its address. The bridge routes
+//!   loopback addresses, for `local` needs that: what comes to them is answers alone. IPv6 has no such
+//!   setting: the pod's `::1` stays the pod's.
 //! * `inbound` and `outbound` hold for what comes from the bridge too: a guest that calls the pod's
 //!   address reaches itself, and sees its router call, not itself.
-//! * `crossing`: what no connection is known for would leave untranslated. The last rule is there
-//!   only if the pod's interface did not forward before: this is to make no router of it.
+//! * `crossing`: what no connection is known for would leave untranslated. The last rules are there
+//!   only if the pod did not forward before: this is to make no router of it. IPv4 comes to forward
+//!   on its interface alone, IPv6 on all links of the namespace.
 //!
 //! What the guest sends by DHCP, from other addresses than its own, or as a router, the bridge's
 //! [`filter`](super::filter) has dropped before. Other tables are left alone, and theirs decide
@@ -42,8 +45,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::batch::{self, Batch, Family, Hook, Kind, Place};
-use super::expression::{Field, Match, Statement, any, is, none, one_of};
-use super::{TCP, UDP, enters, leaves, port, ports};
+use super::expression::{Field, Match, Statement, any, is, one_of};
+use super::{ICMP, TCP, UDP, enters, icmpv6, leaves, port, ports, transport};
 use crate::plan::{Nat, Protocol};
 
 /// States of a connection (`NF_CT_STATE_BIT`), and what was done to it (`IPS_*`).
@@ -51,6 +54,9 @@ const ESTABLISHED: u32 = 1 << 1;
 const RELATED: u32 = 1 << 2;
 const NEW: u32 = 1 << 3;
 const DST_NAT: u32 = 1 << 5;
+
+/// The type of ICMP's echo request (RFC 792).
+const ECHO: u8 = 8;
 
 /// 127.0.0.0/8.
 const LOOPBACK_8: [u8; 1] = [127];
@@ -133,18 +139,10 @@ impl Side {
 fn fill(batch: &mut Batch<'_>, nat: &Nat) {
     use Statement::{Accept, Drop};
     chains(batch);
-    if nat.ipv4.is_some() {
-        let loopback = [
-            enters(&nat.bridge),
-            is(Field::IP_VERSION, [2]),
-            is(Field::IPV4_TO_8, LOOPBACK_8),
-            none(Field::STATE, ESTABLISHED | RELATED),
-        ];
-        batch.rule("loopback", &loopback, &Drop);
-    }
+    router(batch, nat);
     if nat.ports.is_empty() {
         let dhcp = one_of(Field::PORT_TO, ports(port::DHCP));
-        batch.rule("inbound", &[is(Field::TRANSPORT, [UDP]), dhcp], &Accept);
+        batch.rule("inbound", &[transport(UDP), dhcp], &Accept);
     }
     for side in Side::of(nat) {
         translate(batch, nat, &side);
@@ -170,14 +168,44 @@ fn fill(batch: &mut Batch<'_>, nat: &Nat) {
     batch.rule("crossing", &[enters(&nat.bridge)], &Drop);
     batch.rule("crossing", &[leaves(&nat.bridge)], &Drop);
     for side in Side::of(nat).filter(|side| !side.forwarded) {
-        let through = [enters(&nat.interface), side.version()];
+        let through = match side.version {
+            Version::Ipv4 => vec![enters(&nat.interface), side.version()],
+            Version::Ipv6 => vec![side.version()],
+        };
         batch.rule("crossing", &through, &Drop);
     }
 }
 
+/// What the guest may say to the pod itself.
+fn router(batch: &mut Batch<'_>, nat: &Nat) {
+    use Statement::{Accept, Drop, Goto};
+    batch.rule("arriving", &[enters(&nat.bridge)], &Goto("router"));
+    let answers = any(Field::STATE, ESTABLISHED | RELATED);
+    batch.rule("router", &[answers], &Accept);
+    for side in Side::of(nat) {
+        match side.version {
+            Version::Ipv4 => {
+                let loopback = is(Field::IPV4_TO_8, LOOPBACK_8);
+                batch.rule("router", &[side.version(), loopback], &Drop);
+                let echo = [transport(ICMP), is(Field::ICMP_TYPE, [ECHO])];
+                batch.rule("router", &echo, &Accept);
+            }
+            Version::Ipv6 => {
+                let types = [
+                    icmpv6::ECHO,
+                    icmpv6::NEIGHBOUR_SOLICITATION,
+                    icmpv6::NEIGHBOUR_ADVERTISEMENT,
+                ];
+                batch.rule("router", &icmpv6::message(types), &Accept);
+            }
+        }
+    }
+    batch.rule("router", &[], &Drop);
+}
+
 fn chains(batch: &mut Batch<'_>) {
     let chains = [
-        ("loopback", Kind::Filter, Place::Input, 0),
+        ("arriving", Kind::Filter, Place::Input, 0),
         ("inbound", Kind::Nat, Place::Prerouting, -100),
         ("local", Kind::Nat, Place::Output, -100),
         ("outbound", Kind::Nat, Place::Postrouting, 100),
@@ -191,6 +219,7 @@ fn chains(batch: &mut Batch<'_>) {
         };
         batch.base_chain(name, &hook);
     }
+    batch.chains(&["router"]);
 }
 
 /// Where connections of one address family go, and come from.
@@ -229,7 +258,7 @@ fn served(nat: &Nat) -> Vec<Vec<Match>> {
         let listed: Vec<_> = listed.map(|port| port.port).collect();
         let matches = || {
             vec![
-                is(Field::TRANSPORT, [number]),
+                transport(number),
                 one_of(Field::PORT_TO, ports(listed.iter().copied())),
             ]
         };

@@ -1,6 +1,6 @@
 //! Frame by frame.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::lan::frame::{self, Mac, mac};
 use crate::lan::wire::Wire;
@@ -22,6 +22,11 @@ const NA: u8 = 136;
 const REDIRECT: u8 = 137;
 const MLD2_REPORT: u8 = 143;
 const ECHO: u8 = 128;
+const MLD_QUERY: u8 = 130;
+/// Those of IGMP.
+const IGMP_QUERY: u8 = 0x11;
+const IGMP_REPORT: u8 = 0x16;
+const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 
 /// What a guest may send, and under which guards it reaches the network.
 fn frames(lan: &Lan) -> Vec<(&'static str, Vec<u8>, &'static [Guard])> {
@@ -37,6 +42,10 @@ fn frames(lan: &Lan) -> Vec<(&'static str, Vec<u8>, &'static [Guard])> {
     let offer = frame::udp4(own, own4, (67, 68), b"offer");
     let advertisement = frame::icmpv6(own, link_local, RA, &[0; 12]);
     let datagram = frame::udp4(own, own4, data, b"tagged");
+    let igmp = |kind| {
+        let packet = frame::ipv4(own4, ALL_HOSTS, 2, &[kind, 0, 0, 0, 0, 0, 0, 0]);
+        frame::ethernet(frame::BROADCAST, own, 0x0800, &packet)
+    };
     vec![
         ("own IPv4", frame::udp4(own, own4, data, b"4"), ALL),
         ("own IPv6", frame::udp6(own, own6, data, b"6"), ALL),
@@ -184,6 +193,13 @@ fn frames(lan: &Lan) -> Vec<(&'static str, Vec<u8>, &'static [Guard])> {
             frame::icmpv6(own, link_local, REDIRECT, &[0; 36]),
             NEVER,
         ),
+        (
+            "MLD query",
+            frame::icmpv6(own, link_local, MLD_QUERY, &[0; 20]),
+            NEVER,
+        ),
+        ("IGMP query", igmp(IGMP_QUERY), NEVER),
+        ("IGMP report", igmp(IGMP_REPORT), ALL),
         ("DHCP offer, tag 0", frame::tagged(&offer, 0), NEVER),
         ("RA, tag 0", frame::tagged(&advertisement, 0), NEVER),
         (
@@ -290,11 +306,21 @@ fn a_guest_has_eight_link_local_addresses_and_no_more() {
     for number in (1..=1000).chain(1..=8) {
         guest.send(&from(number));
     }
+    // Nor does it claim more, from an address that it has.
+    let claim = |number: u16| {
+        let target = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number);
+        frame::neighbour(own, ipv6(POD_V6), NA, target)
+    };
+    for number in 1..=1000 {
+        guest.send(&claim(number));
+    }
     let after = frame::udp4(own, ipv4(POD_V4), (4001, 4001), b"after");
     guest.send(&after);
     let arrived = peer.until(&after);
     let passed = (1..=1000).filter(|number| arrived.contains(&from(*number)));
     assert_eq!(passed.collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+    let claimed = (1..=1000).filter(|number| arrived.contains(&claim(*number)));
+    assert_eq!(claimed.collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
     let again = arrived.iter().filter(|frame| **frame == from(8)).count();
     assert_eq!(again, 2, "one in use stays so");
 }
