@@ -224,7 +224,7 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 		"containerd/config.toml": `version = 2
 disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper"]
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "registry.k8s.io/pause:3.10"
+  sandbox_image = "registry:5000/ferrovirt/pause:devel"
   disable_apparmor = true
   # A process needs CAP_SYS_RESOURCE to make itself less likely to be killed.
   restrict_oom_score_adj = true

@@ -158,12 +158,12 @@ impl Cluster {
         }
     }
 
-    /// Kills the cluster's first process; fails where anything is left a moment later.
-    pub(crate) fn kill(mut self) {
+    /// Kills one of the two processes that clean up; fails where anything is left a moment later.
+    pub(crate) fn kill(mut self, part: &str) {
         if let Some(own) = self.own.take() {
             let lives = own.lives();
-            let first = i32::try_from(own.pid("control")).expect("a pid is an i32");
-            kill(Pid::from_raw(first), Signal::SIGKILL).expect("the cluster runs");
+            let pid = i32::try_from(own.pid(part)).expect("a pid is an i32");
+            kill(Pid::from_raw(pid), Signal::SIGKILL).expect("the cluster runs");
             own.assert_clean(&lives);
         }
     }

@@ -47,13 +47,15 @@ fn a_cluster_has_what_virtual_machines_need_and_leaves_nothing() {
 
 #[test]
 fn a_cluster_that_is_killed_leaves_nothing() {
-    let Some(cluster) = Cluster::start_own("killed", 1) else {
-        return;
-    };
-    cluster.run(async |api| {
-        let namespace = api.namespace("killed").await;
-        // What a cluster leaves most easily: the kernel's loop devices belong to no process.
-        volumes::use_device(api, &namespace).await;
-    });
-    cluster.kill();
+    for part in ["control", "keeper"] {
+        let Some(cluster) = Cluster::start_own(&format!("killed-{part}"), 1) else {
+            return;
+        };
+        cluster.run(async |api| {
+            let namespace = api.namespace("killed").await;
+            // What a cluster leaves most easily: the kernel's loop devices belong to no process.
+            volumes::use_device(api, &namespace).await;
+        });
+        cluster.kill(part);
+    }
 }
