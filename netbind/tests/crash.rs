@@ -270,3 +270,30 @@ fn teardown_restores_the_pod_after_masquerade_was_killed_anywhere() {
 fn teardown_of_masquerade_killed_after_any_change_and_run_again_restores_the_pod() {
     take_back_again(&Lan::new().pod, MASQUERADE);
 }
+
+#[test]
+fn bridge_netfilter_stays_off_until_the_last_binding_of_the_namespace_ends() {
+    let lan = Lan::new();
+    let pod = &lan.pod.namespace;
+    pod.ip("link add pod1 type veth peer name far1");
+    pod.ip("link set far1 up");
+    pod.ip("link set pod1 up");
+    lan::settle(pod);
+    let other = lan.pod.by_interface("pod1");
+    let is_on = || {
+        let path = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+        pod.within(|| std::fs::read_to_string(path).unwrap().trim() == "1")
+    };
+    assert!(is_on());
+    for (ends_first, is_on_after) in [(&other, true), (&lan.pod, false)] {
+        success(&mut lan.pod.netbind(&["setup"]));
+        success(&mut other.netbind(&["setup", "--tap", "tap1"]));
+        assert!(!is_on());
+        success(&mut ends_first.netbind(&["teardown"]));
+        assert!(!is_on(), "under the binding that is left");
+        success(&mut lan.pod.netbind(&["teardown"]));
+        success(&mut other.netbind(&["teardown"]));
+        // Only the first binding found it on.
+        assert_eq!(is_on(), is_on_after);
+    }
+}

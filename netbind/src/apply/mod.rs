@@ -283,7 +283,14 @@ pub fn revert(guest: &GuestNetwork, found: &PodNetwork) -> Result<(), ApplyError
         nft::nat::remove(&guest.bridge).map_err(error("inet"))?;
     }
     if let Some(found) = found.bridge_netfilter {
-        sysctl::switch_bridge_netfilter(found, true);
+        let names = netlink
+            .link_names()
+            .map_err(ApplyError::new("list the interfaces"))?;
+        // The namespace's, so of every binding in it: under one that is left it stays off. That one
+        // found it off, and leaves it so: no harm, for the namespace has nothing else to bridge.
+        if !names.iter().any(|name| name.starts_with("k6t-")) {
+            sysctl::switch_bridge_netfilter(found, true);
+        }
     }
     Ok(())
 }
