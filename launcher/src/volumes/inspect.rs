@@ -67,6 +67,9 @@ pub enum Defect {
     /// Tables or data that lie beyond the end of the file.
     #[error("it is truncated; copy the image again")]
     Truncated,
+    /// Tables that several entries share: read one by one they would take for ever.
+    #[error("its qcow2 tables overlap; repair it with qemu-img check -r all")]
+    Overlap,
     /// A size that no disk can have.
     #[error("its size of {0} bytes is not possible; disks have up to 64 TiB")]
     Size(u64),
@@ -169,6 +172,8 @@ pub fn file(volume: &str, path: &Path) -> Result<Inspected, VolumeError> {
         let mut table = vec![0; header.cluster_size() as usize];
         let (offset, entries) = header.l1;
         let mut left = entries * 8;
+        // Each table has its own place in a sound file, so together they are no longer than that.
+        let mut tables = length.div_ceil(header.cluster_size());
         while left > 0 {
             let size = left.min(table.len() as u64);
             let mut l1 = vec![0; size as usize];
@@ -180,6 +185,10 @@ pub fn file(volume: &str, path: &Path) -> Result<Inspected, VolumeError> {
                 let Some(at) = l2.map_err(VolumeError::defect(volume, path))? else {
                     continue;
                 };
+                tables = tables
+                    .checked_sub(1)
+                    .ok_or(Defect::Overlap)
+                    .map_err(VolumeError::defect(volume, path))?;
                 let read = read_up_to(&file, &mut table, at);
                 let read = read.map_err(VolumeError::read(volume, path))?;
                 header

@@ -24,6 +24,9 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 
+/// Bytes of the largest L1 table that QEMU opens (`QCOW_MAX_L1_SIZE`).
+const L1_MAX: u64 = 32 << 20;
+
 /// Bits of a table's entry that are an offset in the file.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 const COMPRESSED: u64 = 1 << 62;
@@ -92,7 +95,8 @@ impl Header {
             .1
             .checked_mul(8)
             .and_then(|size| size.checked_add(header.l1.0));
-        let l1_is_sound = header.l1.1 >= entries && header.l1.0 & (header.cluster_size() - 1) == 0;
+        let l1_is_sound = (entries..=L1_MAX / 8).contains(&header.l1.1)
+            && header.l1.0 & (header.cluster_size() - 1) == 0;
         if !l1_is_sound || refcounts == 0 {
             return Err(Defect::Header);
         }

@@ -430,3 +430,28 @@ fn host_disks_are_made_once_and_given_to_qemu() {
         "{error}"
     );
 }
+
+#[test]
+fn tables_that_overlap_are_not_read_again_and_again() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("image.qcow2");
+    let name = path.to_str().unwrap();
+    run("qemu-img", &["create", "-q", "-f", "qcow2", name, "4G"]);
+    run("qemu-io", &["-f", "qcow2", "-c", "write 0 4096", name]);
+    inspect::file("root", &path).unwrap();
+
+    // Every entry of the L1 table leads to the first one's.
+    let mut image = fs::read(&path).unwrap();
+    let number = |at: usize, length: usize| {
+        let bytes = image[at..at + length].iter();
+        bytes.fold(0, |number, byte| number << 8 | usize::from(*byte))
+    };
+    let (entries, l1) = (number(36, 4), number(40, 8));
+    for entry in 1..entries {
+        image.copy_within(l1..l1 + 8, l1 + 8 * entry);
+    }
+    fs::write(&path, image).unwrap();
+    let error = inspect::file("root", &path).unwrap_err();
+    let error = error.source().unwrap().to_string();
+    assert!(error.contains("tables overlap"), "{error}");
+}

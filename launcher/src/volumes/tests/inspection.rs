@@ -135,7 +135,7 @@ fn truncated_images_are_refused_wherever_they_end() {
 fn headers_that_lie_are_refused() {
     let (_directory, image) = qcow2(false);
     let good = fs::read(&image).unwrap();
-    let cases: [(usize, &[u8], Defect); 14] = [
+    let cases: [(usize, &[u8], Defect); 15] = [
         (4, &4_u32.to_be_bytes(), Defect::Version(4)),
         (8, &1_u64.to_be_bytes(), Defect::BackingFile),
         (20, &8_u32.to_be_bytes(), Defect::Header),
@@ -144,7 +144,8 @@ fn headers_that_lie_are_refused() {
         (24, &u64::MAX.to_be_bytes(), Defect::Size(u64::MAX)),
         (24, &(1_u64 << 40).to_be_bytes(), Defect::Header),
         (32, &1_u32.to_be_bytes(), Defect::Encrypted),
-        (36, &u32::MAX.to_be_bytes(), Defect::Truncated),
+        (36, &u32::MAX.to_be_bytes(), Defect::Header),
+        (36, &(1_u32 << 22).to_be_bytes(), Defect::Truncated),
         (40, &(1_u64 << 62).to_be_bytes(), Defect::Truncated),
         (48, &u64::MAX.to_be_bytes(), Defect::Truncated),
         (56, &0_u32.to_be_bytes(), Defect::Header),
