@@ -26,7 +26,7 @@ import (
 const startLimit = 5 * time.Minute
 
 // up starts a cluster and waits until it is ready.
-func up(directory string, spec Spec, images []string) error {
+func up(directory string, spec Spec, images []string, owner int) error {
 	if err := spec.Check(); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func up(directory string, spec Spec, images []string) error {
 		return err
 	}
 	hash := sha256.Sum256([]byte(directory))
-	state := state{spec, clusterCgroups(found, fmt.Sprintf("ferrovirt-%s-%x", spec.Name, hash[:4])), images}
+	state := state{spec, clusterCgroups(found, fmt.Sprintf("ferrovirt-%s-%x", spec.Name, hash[:4])), images, owner}
 	if err := state.write(directory); err != nil {
 		return err
 	}
@@ -107,6 +107,16 @@ func keep(directory string) error {
 	lock := os.NewFile(3, "lock")
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM, unix.SIGINT)
+	state, err := readState(directory)
+	if err != nil {
+		return err
+	}
+	if state.Owner != 0 {
+		go func() {
+			awaitEnd(state.Owner)
+			stop <- unix.SIGTERM
+		}()
+	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		return err
@@ -137,6 +147,20 @@ func keep(directory string) error {
 	}
 	runtime.KeepAlive(write)
 	return sweep(directory)
+}
+
+// awaitEnd waits until a process has ended.
+func awaitEnd(pid int) {
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(process)
+	for {
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, -1); n > 0 || !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // acquire takes the lock of a cluster's directory; nil where a cluster has it.

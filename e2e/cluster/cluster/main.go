@@ -15,7 +15,8 @@ import (
 
 const usage = `usage: cluster COMMAND [--name NAME] ...
 
-  up [--nodes N] [--cni bridge|ptp] [--images DIR]...   start a cluster, and wait until its nodes are ready
+  up [--nodes N] [--cni bridge|ptp] [--images DIR]... [--owner PID]
+                                                        start a cluster, and wait until its nodes are ready
   down                                                  stop it; its logs stay
   exec PROGRAM [ARGUMENT]...                            run a program in its network
   node kill|start|cut|join NODE                         what happens to machines
@@ -68,10 +69,12 @@ func run(command string, args []string) error {
 	flags.SetOutput(os.Stderr)
 	spec := Spec{}
 	var images list
+	var owner int
 	flags.StringVar(&spec.Name, "name", "default", "which cluster")
 	if command == "up" {
 		flags.IntVar(&spec.Nodes, "nodes", 1, "how many nodes")
 		flags.StringVar(&spec.CNI, "cni", "bridge", "bridge or ptp")
+		flags.IntVar(&owner, "owner", 0, "a process with whose end the cluster ends")
 		flags.Var(&images, "images", "an OCI image layout that the registry serves")
 	}
 	if flags.Parse(args) != nil {
@@ -84,7 +87,7 @@ func run(command string, args []string) error {
 	}
 	switch {
 	case command == "up" && len(args) == 0:
-		return up(directory, spec, images)
+		return up(directory, spec, images, owner)
 	case command == "down" && len(args) == 0:
 		return down(directory)
 	case command == "status" && len(args) == 0:

@@ -23,6 +23,8 @@ type state struct {
 	Cgroups cgroups `json:"cgroups"`
 	// Images are the OCI layouts that the registry serves.
 	Images []string `json:"images"`
+	// Owner is a process whose end is the cluster's; none where it is 0.
+	Owner int `json:"owner"`
 }
 
 func readState(directory string) (state, error) {

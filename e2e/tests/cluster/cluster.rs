@@ -68,6 +68,8 @@ impl Cluster {
         let images = [output().join("cluster/images"), output().join("images")];
         let mut up = own.command("up");
         up.args(["--nodes", &nodes.to_string()]);
+        // A test run that is killed stops nothing itself.
+        up.args(["--owner", &std::process::id().to_string()]);
         for layout in images {
             up.arg("--images").arg(layout);
         }
