@@ -40,7 +40,8 @@ pub use apply::{ApplyError, apply, revert};
 pub use discover::{DiscoverError, Expect, discover};
 pub use mac::{Mac, ParseMacError};
 pub use network::{
-    Address, BridgeNetfilter, Ipv6Settings, MAIN_TABLE, Neighbour, PodNetwork, Route, Scope,
+    Address, BridgeNetfilter, Ipv6Link, Ipv6Settings, MAIN_TABLE, Neighbour, PodNetwork, Route,
+    Scope,
 };
 pub use plan::{
     Allowed, Binding, DhcpOptions, Filter, GuestNetwork, Masquerade, Nat, Options, Plan, PlanError,

@@ -88,10 +88,15 @@ impl Netlink {
 
     /// The names of all links.
     pub(crate) fn link_names(&mut self) -> io::Result<Vec<String>> {
+        Ok(self.links()?.into_iter().map(|link| link.name).collect())
+    }
+
+    /// All links.
+    pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
         self.dump(
             RouteNetlinkMessage::GetLink(LinkMessage::default()),
             |reply| match reply {
-                RouteNetlinkMessage::NewLink(link) => Some(Link::from(link).name),
+                RouteNetlinkMessage::NewLink(link) => Some(Link::from(link)),
                 _ => None,
             },
         )
@@ -223,8 +228,8 @@ pub(crate) struct Link {
     pub(crate) info: Vec<LinkInfo>,
     /// `net.ipv4.conf.LINK.forwarding`.
     pub(crate) ipv4_forwarding: bool,
-    /// `net.ipv6.conf.LINK.accept_ra`; none on a link without IPv6.
-    pub(crate) accept_ra: Option<u8>,
+    /// `net.ipv6.conf.LINK.forwarding` and `accept_ra`; none on a link without IPv6.
+    pub(crate) ipv6: Option<(bool, u8)>,
 }
 
 impl From<LinkMessage> for Link {
@@ -265,8 +270,10 @@ impl Link {
                     );
                 }
                 AfSpecUnspec::Inet6(settings) => {
-                    self.accept_ra = settings.iter().find_map(|setting| match setting {
-                        AfSpecInet6::DevConf(c) => c.accept_ra.try_into().ok(),
+                    self.ipv6 = settings.iter().find_map(|setting| match setting {
+                        AfSpecInet6::DevConf(c) => {
+                            Some((c.forwarding != 0, c.accept_ra.try_into().ok()?))
+                        }
                         _ => None,
                     });
                 }

@@ -56,17 +56,28 @@ impl BridgeNetfilter {
 }
 
 /// The settings of a namespace that IPv6 masquerade changes, and its end puts back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ipv6Settings {
     /// `net.ipv6.conf.all.forwarding`.
     pub forwarding: bool,
-    /// `net.ipv6.conf.INTERFACE.accept_ra`: 2 accepts advertisements also where packets are forwarded.
-    pub accept_ra: u8,
     /// `net.ipv6.conf.default.disable_ipv6`: a new link has no IPv6.
     pub disabled: bool,
     /// Whether the settings can be changed. A container's `/proc/sys` is read-only, and there is no
     /// netlink path to them.
     pub writable: bool,
+    /// What each link has of its own: forwarding for the namespace changes it for all.
+    pub links: Vec<Ipv6Link>,
+}
+
+/// `net.ipv6.conf.LINK`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6Link {
+    /// The link.
+    pub name: String,
+    /// `forwarding`.
+    pub forwarding: bool,
+    /// `accept_ra`: 2 accepts advertisements also where packets are forwarded.
+    pub accept_ra: u8,
 }
 
 impl PodNetwork {

@@ -38,6 +38,11 @@ pub(crate) fn switch_bridge_netfilter(found: BridgeNetfilter, on: bool) {
 /// Whether the namespace forwards IPv6 packets.
 pub(crate) const IPV6_FORWARDING: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
+/// Whether a link is a router's: it then takes no advertisements.
+pub(crate) fn ipv6_forwarding(link: &str) -> String {
+    format!("/proc/sys/net/ipv6/conf/{link}/forwarding")
+}
+
 /// What a link makes of router advertisements: 0 nothing, 1 takes them unless the namespace forwards,
 /// 2 takes them.
 pub(crate) fn accept_ra(link: &str) -> String {

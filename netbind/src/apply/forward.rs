@@ -27,15 +27,18 @@ pub(super) fn ipv4(netlink: &mut Netlink, interface: &str, bridge: &str) -> Resu
     Ok(())
 }
 
-/// Forwards IPv6 packets, and keeps the routes that the pod's interface has from advertisements: a
+/// Forwards IPv6 packets, and keeps the routes that the pod's links have from advertisements: a
 /// namespace that comes to forward drops those of links that take advertisements only if it does
-/// not.
-pub(super) fn ipv6(interface: &str) -> Result<(), ApplyError> {
+/// not. The bridge is to take none, its guest is no router.
+pub(super) fn ipv6(netlink: &mut Netlink, bridge: &str) -> Result<(), ApplyError> {
     if sysctl::read(sysctl::IPV6_FORWARDING) == Some(true) {
         return Ok(());
     }
-    let accept_ra = sysctl::accept_ra(interface);
-    if sysctl::get(&accept_ra) == Some(1) {
+    let error = ApplyError::new("read the links' settings of IPv6");
+    let mut links = netlink.links().map_err(error)?;
+    links.retain(|link| link.name != bridge && link.ipv6.is_some_and(|(_, ra)| ra == 1));
+    for link in links {
+        let accept_ra = sysctl::accept_ra(&link.name);
         sysctl::set(&accept_ra, 2).map_err(ApplyError::new(format!("write {accept_ra}")))?;
     }
     let error = ApplyError::new(format!("write {}", sysctl::IPV6_FORWARDING));
@@ -57,7 +60,7 @@ pub(super) fn revert(
         let off = settings_of_ipv4(&[(FORWARDING, 0)]);
         set(netlink, interface, what, vec![off])?;
     }
-    let Some(settings) = found.ipv6_settings.filter(|_| guest.ipv6.is_some()) else {
+    let (Some(settings), Some(_)) = (&found.ipv6_settings, &guest.ipv6) else {
         return Ok(());
     };
     let write = |path: &str, value| {
@@ -66,8 +69,13 @@ pub(super) fn revert(
         }
         sysctl::set(path, value).map_err(ApplyError::new(format!("write {path}")))
     };
+    // The namespace's first: it sets every link's.
     write(sysctl::IPV6_FORWARDING, settings.forwarding.into())?;
-    write(&sysctl::accept_ra(interface), settings.accept_ra)
+    for link in &settings.links {
+        write(&sysctl::ipv6_forwarding(&link.name), link.forwarding.into())?;
+        write(&sysctl::accept_ra(&link.name), link.accept_ra)?;
+    }
+    Ok(())
 }
 
 /// Settings of a link's IPv4, to be made by a request (`IFLA_INET_CONF`). The crate's own type

@@ -117,7 +117,7 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
                 forward::ipv4(netlink, interface, bridge)?;
             }
             if *ipv6 {
-                forward::ipv6(interface)?;
+                forward::ipv6(netlink, bridge)?;
             }
             Ok(())
         }

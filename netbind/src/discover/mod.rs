@@ -26,7 +26,7 @@ use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 
 use crate::netlink::{Changes, Netlink};
-use crate::network::{Ipv6Settings, PodNetwork};
+use crate::network::{Ipv6Link, Ipv6Settings, PodNetwork};
 use crate::sysctl;
 
 pub use error::DiscoverError;
@@ -154,19 +154,35 @@ fn look(
         neighbours,
         bridge_netfilter: sysctl::bridge_netfilter(),
         ipv4_forwarding: link.ipv4_forwarding,
-        ipv6_settings: link.accept_ra.and_then(ipv6_settings),
+        ipv6_settings: ipv6_settings(netlink)?,
         index: link.index,
         kind: link.kind,
         interface: link.name,
     })
 }
 
-/// The namespace's settings of IPv6, beside the interface's `accept_ra`.
-fn ipv6_settings(accept_ra: u8) -> Option<Ipv6Settings> {
-    Some(Ipv6Settings {
-        forwarding: sysctl::read(sysctl::IPV6_FORWARDING)?,
-        accept_ra,
-        disabled: sysctl::read(&sysctl::disable_ipv6("default"))?,
+/// The namespace's settings of IPv6; none in a kernel without it.
+fn ipv6_settings(netlink: &mut Netlink) -> Result<Option<Ipv6Settings>, DiscoverError> {
+    let forwarding = sysctl::read(sysctl::IPV6_FORWARDING);
+    let disabled = sysctl::read(&sysctl::disable_ipv6("default"));
+    let (Some(forwarding), Some(disabled)) = (forwarding, disabled) else {
+        return Ok(None);
+    };
+    let links = netlink
+        .links()
+        .map_err(DiscoverError::netlink("the links' settings"))?;
+    let links = links.into_iter().filter_map(|link| {
+        let (forwarding, accept_ra) = link.ipv6?;
+        Some(Ipv6Link {
+            name: link.name,
+            forwarding,
+            accept_ra,
+        })
+    });
+    Ok(Some(Ipv6Settings {
+        forwarding,
+        disabled,
         writable: sysctl::is_writable(sysctl::IPV6_FORWARDING),
-    })
+        links: links.collect(),
+    }))
 }

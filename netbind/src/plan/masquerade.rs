@@ -188,6 +188,7 @@ fn ipv6(
     }
     let forwards = network
         .ipv6_settings
+        .as_ref()
         .is_some_and(|s| s.writable || (s.forwarding && !s.disabled));
     if !forwards {
         guest.warnings.push(
@@ -216,6 +217,7 @@ fn ipv6(
         guest,
         forwarded: network
             .ipv6_settings
+            .as_ref()
             .is_some_and(|settings| settings.forwarding),
     }))
 }

@@ -391,3 +391,20 @@ fn the_tables_are_those_that_their_documentation_shows() {
         assert_eq!(inet, expected);
     }
 }
+
+#[test]
+fn the_pods_other_links_keep_their_settings() {
+    let lan = Lan::new();
+    let pod = &lan.pod.namespace;
+    pod.ip("link add net1 type veth peer name net2");
+    // One lives by advertisements, one is a router's already.
+    pod.sysctl("ipv6/conf/net1/accept_ra", "1");
+    pod.sysctl("ipv6/conf/net2/forwarding", "1");
+    let before = settled(|| pod.dump());
+    bind(&lan, &[]);
+    let accept_ra = "/proc/sys/net/ipv6/conf/net1/accept_ra";
+    let accept_ra = pod.within(|| std::fs::read_to_string(accept_ra).unwrap());
+    assert_eq!(accept_ra.trim(), "2", "or its routes are gone");
+    success(&mut lan.pod.netbind(&["teardown"]));
+    assert_becomes(|| pod.dump(), &before, "after teardown");
+}

@@ -45,9 +45,9 @@ fn network(address: &str, routes: &[Route]) -> PodNetwork {
         ipv4_forwarding: false,
         ipv6_settings: Some(Ipv6Settings {
             forwarding: false,
-            accept_ra: 1,
             disabled: false,
             writable: true,
+            links: Vec::new(),
         }),
     }
 }

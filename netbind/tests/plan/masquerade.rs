@@ -118,9 +118,9 @@ fn ipv6_that_cannot_be_forwarded_is_left_out_with_a_warning() {
         let network = PodNetwork {
             ipv6_settings: Some(Ipv6Settings {
                 forwarding,
-                accept_ra: 1,
                 disabled,
                 writable,
+                links: Vec::new(),
             }),
             ..dual()
         };
