@@ -167,6 +167,10 @@ impl Data<'_> {
     }
 }
 
+/// QEMU refuses to write to an image that ends between two units of direct I/O: 4 KiB on tmpfs, and on
+/// disks with such sectors. ISO 9660 itself counts in 2 KiB.
+const ALIGNMENT: usize = 4096;
+
 /// The disk's bytes: the same for the same files, whenever they are made.
 pub(super) fn iso(label: &str, files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, String> {
     let mut tree = Tree::new();
@@ -187,6 +191,7 @@ pub(super) fn iso(label: &str, files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, Str
         .with_rock_ridge();
     let mut image = Vec::new();
     hadris_iso::sync::write(&mut image, &tree, &options).map_err(|error| error.to_string())?;
+    image.resize(image.len().next_multiple_of(ALIGNMENT), 0);
     Ok(image)
 }
 

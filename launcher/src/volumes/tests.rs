@@ -455,3 +455,11 @@ fn tables_that_overlap_are_not_read_again_and_again() {
     let error = error.source().unwrap().to_string();
     assert!(error.contains("tables overlap"), "{error}");
 }
+
+#[test]
+fn cloud_init_disks_end_where_direct_io_can() {
+    for length in [0, 2048, 4096, 10_000] {
+        let image = cloud_init::iso("cidata", &[("user-data", vec![b'#'; length])]).unwrap();
+        assert_eq!(image.len() % 4096, 0, "{length} bytes of user data");
+    }
+}
