@@ -1,7 +1,7 @@
 //! `docs/benchmarks.md`: every promise in numbers, measured next to its peer.
 //!
 //! ```text
-//! start, crowd, network, throughput ─▶ measured here, on real sandboxes and guests ─┐
+//! start, crowd, network, throughput, cluster ─▶ measured here, on real parts ────────┐
 //! netbind's benches `wire`, `forward`, `answer` ─▶ read from the target directory ────┴▶ page
 //! ```
 //!
@@ -15,6 +15,7 @@
     reason = "a benchmark, as a test, ends where its ground is not as it should be"
 )]
 
+mod cluster;
 mod crowd;
 mod network;
 mod report;
@@ -69,6 +70,9 @@ fn main() -> ExitCode {
     }
     if wanted("throughput") {
         sections.push(throughput::measure(rounds));
+    }
+    if wanted("cluster") {
+        sections.push(cluster::measure(rounds / 2));
     }
     let page = report::page(&sections);
     if parts.is_empty() && !quick {
