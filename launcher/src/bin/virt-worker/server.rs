@@ -48,6 +48,11 @@ fn refused(error: HypervisorError) -> tonic::Status {
     tonic::Status::failed_precondition(error.to_string())
 }
 
+/// The answer to calls that the protocol has and this worker does not have yet.
+fn later() -> tonic::Status {
+    tonic::Status::unimplemented("not implemented yet")
+}
+
 #[tonic::async_trait]
 impl Launcher for Server {
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<Status> {
@@ -125,5 +130,90 @@ impl Launcher for Server {
             }
         });
         Ok(Response::new(ReceiverStream::new(printed)))
+    }
+
+    async fn pause(
+        &self,
+        _: Request<launcher_api::PauseRequest>,
+    ) -> Answer<launcher_api::PauseReply> {
+        Err(later())
+    }
+
+    async fn unpause(
+        &self,
+        _: Request<launcher_api::UnpauseRequest>,
+    ) -> Answer<launcher_api::UnpauseReply> {
+        Err(later())
+    }
+
+    async fn soft_reboot(
+        &self,
+        _: Request<launcher_api::SoftRebootRequest>,
+    ) -> Answer<launcher_api::SoftRebootReply> {
+        Err(later())
+    }
+
+    async fn reset(
+        &self,
+        _: Request<launcher_api::ResetRequest>,
+    ) -> Answer<launcher_api::ResetReply> {
+        Err(later())
+    }
+
+    async fn freeze(
+        &self,
+        _: Request<launcher_api::FreezeRequest>,
+    ) -> Answer<launcher_api::FreezeReply> {
+        Err(later())
+    }
+
+    async fn unfreeze(
+        &self,
+        _: Request<launcher_api::UnfreezeRequest>,
+    ) -> Answer<launcher_api::UnfreezeReply> {
+        Err(later())
+    }
+
+    async fn get_guest_info(
+        &self,
+        _: Request<launcher_api::GetGuestInfoRequest>,
+    ) -> Answer<launcher_api::GuestInfo> {
+        Err(later())
+    }
+
+    async fn guest_ping(
+        &self,
+        _: Request<launcher_api::GuestPingRequest>,
+    ) -> Answer<launcher_api::GuestPingReply> {
+        Err(later())
+    }
+
+    async fn guest_exec(
+        &self,
+        _: Request<launcher_api::GuestExecRequest>,
+    ) -> Answer<launcher_api::GuestExecReply> {
+        Err(later())
+    }
+
+    async fn get_stats(
+        &self,
+        _: Request<launcher_api::GetStatsRequest>,
+    ) -> Answer<launcher_api::Stats> {
+        Err(later())
+    }
+
+    type VncStream = ReceiverStream<Result<launcher_api::VncBytes, tonic::Status>>;
+
+    async fn vnc(&self, _: Request<Streaming<launcher_api::VncBytes>>) -> Answer<Self::VncStream> {
+        Err(later())
+    }
+
+    type ScreenshotStream = ReceiverStream<Result<launcher_api::ScreenshotBytes, tonic::Status>>;
+
+    async fn screenshot(
+        &self,
+        _: Request<launcher_api::ScreenshotRequest>,
+    ) -> Answer<Self::ScreenshotStream> {
+        Err(later())
     }
 }

@@ -1,0 +1,3 @@
+//! virt-controller.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! virt-sidecar.
+
+fn main() {}
