@@ -25,8 +25,10 @@ GUESTS = mini $(if $(shell grep -El 'ferrovirt/debian|fedora-with-test-tooling' 
 NODES ?= 1
 CNI ?= bridge
 CLUSTER = $(SUDO) e2e/out/cluster/bin/cluster
+# What its registry serves; a layout may come later.
+LAYOUTS = $(addprefix --images e2e/out/,cluster/images images ferrovirt)
 
-.PHONY: help setup build guests run cluster cluster-build cluster-down cluster-shell e2e test lint fuzz bench soak deny clean
+.PHONY: help setup build guests images run cluster cluster-build cluster-down cluster-shell e2e test lint fuzz bench soak deny clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -45,11 +47,14 @@ run: build ## boot VM
 	@exec $(SUDO) $(TARGET)/release/virt-launcher run --images e2e/out/images $(RUN_FLAGS) '$(VM)'
 
 cluster: cluster-build ## a Kubernetes cluster of NODES nodes on this machine
-	@$(CLUSTER) up --nodes $(NODES) --cni $(CNI) --images e2e/out/cluster/images --images e2e/out/images
+	@$(CLUSTER) up --nodes $(NODES) --cni $(CNI) $(LAYOUTS)
 	@e2e/cluster/kubectl get nodes,pods -A
 
 cluster-build: setup
 	@e2e/cluster/build
+
+images: build cluster-build ## the images that `kubectl apply -k deploy` names, for that cluster
+	@e2e/images release
 
 cluster-down: ## stop it
 	@! test -x e2e/out/cluster/bin/cluster || $(CLUSTER) down
@@ -72,6 +77,7 @@ test: guests cluster-build lint ## format, lints, all tests, and a little fuzzin
 	@e2e/cluster/build check
 	@echo '== cargo build'
 	@cargo build --locked --workspace --bins
+	@e2e/images dev
 	@echo '== cargo test'
 	@cargo test --locked --workspace
 	@$(MAKE) --no-print-directory fuzz

@@ -65,7 +65,7 @@ impl Cluster {
             directory,
             name,
         };
-        let images = [output().join("cluster/images"), output().join("images")];
+        let images = ["cluster/images", "images", "ferrovirt"].map(|layout| output().join(layout));
         let mut up = own.command("up");
         up.args(["--nodes", &nodes.to_string()]);
         // A test run that is killed stops nothing itself.
