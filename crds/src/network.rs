@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
+use sha2::{Digest, Sha256};
 
 /// A network interface. It is connected to the network of the same name.
 #[skip_serializing_none]
@@ -155,5 +156,23 @@ impl Network {
     pub fn is_primary(&self) -> bool {
         let multus = self.multus.as_ref();
         self.pod.is_some() || multus.is_some_and(|multus| multus.default == Some(true))
+    }
+
+    /// What stands for it in the names of its interfaces in the pod, such as `pod16477688c0e`, where
+    /// it is not the primary one: the first digits of the SHA-256 of its name, as with KubeVirt.
+    pub fn digits(&self) -> String {
+        /// As many as fit a name of 15 bytes behind `k6t-`.
+        const DIGITS: usize = 11;
+
+        let digest = Sha256::digest(&self.name);
+        let mut digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        digits.truncate(DIGITS);
+        digits
+    }
+
+    /// The name of the pod's interface on it, where it is not the primary one. Whoever makes the
+    /// pod asks multus for this name.
+    pub fn pod_interface(&self) -> String {
+        format!("pod{}", self.digits())
     }
 }

@@ -12,13 +12,9 @@
 //! later which interface belongs to which network.
 
 use crds::{Interface, Network, VirtualMachineInstance};
-use sha2::{Digest, Sha256};
 
 /// The pod's first interface.
 pub const PRIMARY: &str = "eth0";
-
-/// As many hexadecimal digits as fit a name of 15 bytes behind `k6t-`.
-const DIGITS: usize = 11;
 
 /// An interface of a VMI, and what stands for it in the pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,8 +45,7 @@ pub fn attachments<'a>(
         let (device, tap) = if network.is_primary() {
             (primary.to_owned(), "tap0".to_owned())
         } else {
-            let digits = digits(&network.name);
-            (format!("pod{digits}"), format!("tap{digits}"))
+            (network.pod_interface(), format!("tap{}", network.digits()))
         };
         Some(Attachment {
             index,
@@ -60,14 +55,6 @@ pub fn attachments<'a>(
             tap,
         })
     })
-}
-
-/// The first digits of the SHA-256 of a network's name.
-fn digits(name: &str) -> String {
-    let digest = Sha256::digest(name);
-    let mut digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.truncate(DIGITS);
-    digits
 }
 
 #[cfg(test)]
