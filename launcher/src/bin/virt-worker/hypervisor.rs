@@ -9,7 +9,8 @@
 //! libvirt's calls block and its callbacks come on its event loop's thread, so the connection
 //! lives on a thread of its own, and a callback only posts a message.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -230,13 +231,17 @@ impl Driver {
         Err(HypervisorError::Monitor)
     }
 
-    /// Defines the domain; it replaces one that never ran.
+    /// Defines the domain; it replaces one that never ran. `descriptors` are what its disks name by
+    /// `fdgroup`: the start that follows takes them.
     ///
     /// # Errors
     /// libvirt's own words on what it does not like in the XML.
-    pub(crate) fn define(&mut self, xml: &str) -> Result<()> {
+    pub(crate) fn define(&mut self, xml: &str, descriptors: Vec<(String, OwnedFd)>) -> Result<()> {
         let domain =
             Domain::define_xml(&self.connection, xml).map_err(failed("define the domain"))?;
+        for (group, descriptor) in descriptors {
+            associate(&domain, &group, descriptor.as_fd())?;
+        }
         self.domain = Some(domain);
         Ok(())
     }
@@ -324,6 +329,34 @@ fn write_settings(root: &Path) -> std::io::Result<()> {
         Ok(text) if text == QEMU_CONF => Ok(()),
         _ => std::fs::write(path, QEMU_CONF),
     }
+}
+
+/// Hands libvirt an open file for the disks of that `fdgroup`; libvirt keeps a duplicate as long as
+/// the connection lasts. <https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainFDAssociate>
+#[expect(unsafe_code, reason = "the binding has no safe form")]
+fn associate(domain: &Domain, group: &str, descriptor: BorrowedFd<'_>) -> Result<()> {
+    let refused = |message: String| HypervisorError::Libvirt {
+        operation: "take a disk's descriptor",
+        message,
+    };
+    let name = CString::new(group).map_err(|error| refused(error.to_string()))?;
+    let mut descriptors = [descriptor.as_raw_fd()];
+    // SAFETY: the domain, the name and the one descriptor are valid for the call, which keeps none.
+    let answer = unsafe {
+        sys::virDomainFDAssociate(
+            domain.as_ptr(),
+            name.as_ptr(),
+            1,
+            descriptors.as_mut_ptr(),
+            0,
+        )
+    };
+    if answer < 0 {
+        return Err(refused(
+            virt::error::Error::last_error().message().to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// libvirt prints each error on stderr by itself; ours are returned and told once.

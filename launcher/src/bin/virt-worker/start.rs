@@ -109,7 +109,7 @@ async fn begin(start: Start) -> anyhow::Result<Input> {
         interfaces: bound(&start.pod, &start.vmi)?,
     };
     let xml = launcher::convert::convert(&start.vmi, &host)?.to_xml()?;
-    driver.run(move |driver| driver.define(&xml)).await?;
+    driver.run(move |driver| driver.define(&xml, vec![])).await?;
     start
         .events
         .push(EventKind::DomainDefined, "the domain is defined");
