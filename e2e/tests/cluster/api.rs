@@ -10,7 +10,7 @@ use kube_client::api::{
 use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
 use kube_client::{Client, Error};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// How long a step may take on a machine that has other work.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -126,6 +126,31 @@ impl Api {
         }
     }
 
+    /// Evicts a pod, as `kubectl drain` does.
+    pub(crate) async fn evict(&self, namespace: &str, pod: &str) {
+        let evicted = self.pods(namespace).evict(pod, &Default::default()).await;
+        evicted.unwrap_or_else(|error| panic!("evict {pod}: {error}"));
+    }
+
+    /// Asks a machine to start or to stop, as KubeVirt's API does it.
+    pub(crate) async fn request_state(&self, namespace: &str, name: &str, requests: Value) {
+        let typed = self.dynamic("kubevirt.io/v1", "VirtualMachine", Some(namespace));
+        let patch = Patch::Merge(json!({"status": {"stateChangeRequests": requests}}));
+        let params = PatchParams::default();
+        let patched = typed.patch_status(name, &params, &patch).await;
+        patched.unwrap_or_else(|error| panic!("{name}: {requests}: {error}"));
+    }
+
+    /// The events of a namespace.
+    pub(crate) async fn events(&self, namespace: &str) -> Vec<Value> {
+        let typed = self.dynamic("events.k8s.io/v1", "Event", Some(namespace));
+        let events = typed.list(&ListParams::default()).await;
+        let events = events.expect("events can be listed").items.into_iter();
+        events
+            .filter_map(|event| serde_json::to_value(event).ok())
+            .collect()
+    }
+
     /// The names of the nodes that are ready.
     pub(crate) async fn nodes(&self) -> Vec<String> {
         let nodes: Typed<Node> = Typed::all(self.client.clone());
@@ -207,6 +232,32 @@ impl Api {
     ) -> Result<String, String> {
         let done = tokio::time::timeout(LIMIT, self.execute(namespace, pod, script));
         done.await.unwrap_or_else(|late| Err(late.to_string()))
+    }
+
+    /// Runs a shell script in a pod that reads `input`.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub(crate) async fn feed(&self, namespace: &str, pod: &str, script: &str, input: &[u8]) {
+        let params = AttachParams::default().stdin(true).stdout(false);
+        let pods = self.pods(namespace);
+        let done = async {
+            let mut process = pods.exec(pod, ["sh", "-c", script], &params).await?;
+            let status = process.take_status();
+            let mut stdin = process.stdin().expect("it was asked for");
+            stdin.write_all(input).await.map_err(Error::ReadEvents)?;
+            // The script sees the end of its input.
+            stdin.shutdown().await.map_err(Error::ReadEvents)?;
+            drop(stdin);
+            Ok::<_, Error>(match status {
+                Some(status) => status.await,
+                None => None,
+            })
+        };
+        let done = tokio::time::timeout(LIMIT, done).await;
+        let status = done.expect("the script ends").expect("it can be fed");
+        let status = status.and_then(|status| status.status);
+        assert_eq!(status.as_deref(), Some("Success"), "{pod}: {script}");
     }
 
     async fn execute(&self, namespace: &str, pod: &str, script: &str) -> Result<String, String> {

@@ -137,7 +137,8 @@ impl Cluster {
         );
     }
 
-    fn kubectl(&self) -> Command {
+    /// kubectl, in its network.
+    pub(crate) fn kubectl(&self) -> Command {
         let program = output().join("cluster/bin/kubectl");
         let mut kubectl = match &self.own {
             Some(own) => {

@@ -6,7 +6,8 @@
 //!      ├─ traffic   pods on two nodes, Services, DNS, exec, logs     ┐
 //!      ├─ extend    a CRD with CEL, a webhook, an aggregated API     │ at the same time
 //!      ├─ volumes   local claims, file system and block; ConfigMap   ┘
-//!      └─ restart   kubelet and containerd
+//!      ├─ restart   kubelet and containerd
+//!      └─ vms       virtual machines: `deploy/` applied, and what it promises
 //! ```
 //!
 //! Nothing but [`cluster`] knows how a cluster was made. The images that pods run are those of
@@ -24,6 +25,7 @@ mod extend;
 mod machine;
 mod restart;
 mod traffic;
+mod vms;
 mod volumes;
 
 use cluster::Cluster;
@@ -58,4 +60,17 @@ fn a_cluster_that_is_killed_leaves_nothing() {
         });
         cluster.kill(part);
     }
+}
+
+#[test]
+fn machines_run_on_a_cluster() {
+    let cluster = Cluster::start("machines", 2);
+    cluster.run(async |api| {
+        let ferrovirt = vms::Installation::new(&cluster, api).await;
+        vms::each_run_strategy_does_what_it_says(api).await;
+        vms::what_hinders_a_start_is_told(api).await;
+        vms::each_end_is_told_as_it_was(&ferrovirt).await;
+        vms::each_example_runs(&ferrovirt).await;
+    });
+    cluster.stop();
 }

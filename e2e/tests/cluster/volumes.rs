@@ -11,7 +11,7 @@ pub(crate) async fn a_local_claim_keeps_files(api: &Api) {
     api.shell(namespace, "node", &format!("mkdir -p /node/{namespace}"))
         .await;
     let path = format!("/var/lib/ferrovirt-e2e/{namespace}");
-    claim(api, namespace, node, "Filesystem", &path).await;
+    claim(api, namespace, "disk", node, "Filesystem", &path).await;
 
     let mounts = json!({"volumeMounts": [{"name": "disk", "mountPath": "/disk"}]});
     api.run_pod(namespace, with_claim("writer", &mounts)).await;
@@ -60,7 +60,7 @@ pub(crate) async fn use_device(api: &Api, namespace: &str) -> String {
          exit 1"
     );
     let device = api.shell(namespace, "node", &attach).await;
-    claim(api, namespace, node, "Block", &device).await;
+    claim(api, namespace, "disk", node, "Block", &device).await;
     let devices = json!({"volumeDevices": [{"name": "disk", "devicePath": "/dev/disk"}]});
     api.run_pod(namespace, with_claim("guest", &devices)).await;
     device
@@ -91,14 +91,21 @@ async fn first_node(api: &Api) -> String {
     nodes.min().expect("a cluster has a node")
 }
 
-/// A PersistentVolume on a path of the node, and the claim `disk` that takes it.
-async fn claim(api: &Api, namespace: &str, node: &str, mode: &str, path: &str) {
-    let size = json!({"storage": "8Mi"});
+/// A PersistentVolume on a path of the node, named as the namespace, and the claim that takes it.
+pub(crate) async fn claim(
+    api: &Api,
+    namespace: &str,
+    name: &str,
+    node: &str,
+    mode: &str,
+    path: &str,
+) {
+    let size = json!({"storage": "64Mi"});
     api.apply(json!({
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": namespace},
         "spec": {
             "capacity": size, "volumeMode": mode, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
-            "local": {"path": path}, "claimRef": {"name": "disk", "namespace": namespace},
+            "local": {"path": path}, "claimRef": {"name": name, "namespace": namespace},
             "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
                 {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]},
             ]}]}},
@@ -106,7 +113,7 @@ async fn claim(api: &Api, namespace: &str, node: &str, mode: &str, path: &str) {
     }))
     .await;
     api.apply(json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "disk", "namespace": namespace},
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "volumeMode": mode, "accessModes": ["ReadWriteOnce"], "storageClassName": "",
             "volumeName": namespace, "resources": {"requests": size},

@@ -1,0 +1,297 @@
+//! One machine under test: its objects, its guest's answers.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use kube_client::core::DynamicObject;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::api::{Api, LIMIT, eventually};
+
+/// The `mini` guest: boots in seconds; echoes on port 7, gives a shell on 23, serves HTTP on 80.
+const MINI: &str = "localhost/ferrovirt/mini:devel";
+
+/// The specification of an instance that boots the `mini` guest.
+pub(crate) fn mini() -> Value {
+    json!({
+        "domain": {
+            "devices": {"disks": [{"name": "root", "disk": {"bus": "virtio"}}]},
+            "memory": {"guest": "128Mi"},
+        },
+        "terminationGracePeriodSeconds": 10,
+        "volumes": [{"name": "root", "containerDisk": {"image": MINI}}],
+    })
+}
+
+/// A VirtualMachineInstance, by namespace and name.
+pub(crate) struct Guest<'a> {
+    pub(crate) api: &'a Api,
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+impl<'a> Guest<'a> {
+    /// Applies an instance.
+    pub(crate) async fn instance(
+        api: &'a Api,
+        namespace: &'a str,
+        name: &'a str,
+        spec: Value,
+    ) -> Self {
+        let object = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+            "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+            "spec": spec,
+        });
+        api.apply(object).await;
+        Self {
+            api,
+            namespace,
+            name,
+        }
+    }
+
+    /// Applies a machine.
+    pub(crate) async fn machine(
+        api: &'a Api,
+        namespace: &'a str,
+        name: &'a str,
+        strategy: &str,
+        spec: Value,
+    ) -> Self {
+        let guest = Self {
+            api,
+            namespace,
+            name,
+        };
+        guest.apply_machine(strategy, spec).await;
+        guest
+    }
+
+    /// Applies the machine again, with another strategy or template.
+    pub(crate) async fn apply_machine(&self, strategy: &str, spec: Value) {
+        let (name, namespace) = (self.name, self.namespace);
+        let object = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "runStrategy": strategy,
+                "template": {"metadata": {"labels": {"app": name}}, "spec": spec},
+            },
+        });
+        self.api.apply(object).await;
+    }
+
+    /// The machine, where there is one.
+    pub(crate) async fn vm(&self) -> Option<Value> {
+        self.object("VirtualMachine").await
+    }
+
+    /// The instance, where there is one.
+    pub(crate) async fn vmi(&self) -> Option<Value> {
+        self.object("VirtualMachineInstance").await
+    }
+
+    async fn object(&self, kind: &str) -> Option<Value> {
+        let object = self
+            .api
+            .get("kubevirt.io/v1", kind, Some(self.namespace), self.name);
+        let object: DynamicObject = object.await.ok()?;
+        serde_json::to_value(object).ok()
+    }
+
+    /// Waits for what `check` finds in the machine.
+    pub(crate) async fn wait_vm<T: Debug>(
+        &self,
+        what: &str,
+        check: impl Fn(&Value) -> Option<T>,
+    ) -> T {
+        self.wait("VirtualMachine", what, check).await
+    }
+
+    /// Waits for what `check` finds in the instance.
+    pub(crate) async fn wait_vmi<T: Debug>(
+        &self,
+        what: &str,
+        check: impl Fn(&Value) -> Option<T>,
+    ) -> T {
+        self.wait("VirtualMachineInstance", what, check).await
+    }
+
+    async fn wait<T: Debug>(
+        &self,
+        kind: &str,
+        what: &str,
+        check: impl Fn(&Value) -> Option<T>,
+    ) -> T {
+        let until = Instant::now() + LIMIT;
+        loop {
+            let object = self.object(kind).await.unwrap_or_default();
+            if let Some(found) = check(&object) {
+                return found;
+            }
+            assert!(
+                Instant::now() < until,
+                "{}/{}: {kind} not {what} within {LIMIT:?}: {:#}",
+                self.namespace,
+                self.name,
+                object["status"]
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the machine's status in one word is `status`.
+    pub(crate) async fn printable(&self, status: &str) {
+        self.wait_vm(status, |vm| {
+            (vm["status"]["printableStatus"] == status).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the instance is in `phase`; gives it.
+    pub(crate) async fn phase(&self, phase: &str) -> Value {
+        self.wait_vmi(phase, |vmi| {
+            (vmi["status"]["phase"] == phase).then(|| vmi.clone())
+        })
+        .await
+    }
+
+    /// Waits until the guest answers at its address; gives the address.
+    pub(crate) async fn answers(&self) -> String {
+        self.phase("Running").await;
+        let address = self
+            .wait_vmi("addressed", |vmi| {
+                let address = vmi["status"]["interfaces"][0]["ipAddress"].as_str()?;
+                Some(address.to_owned())
+            })
+            .await;
+        let until = Instant::now() + LIMIT;
+        while echo(&address).await.is_none() {
+            assert!(
+                Instant::now() < until,
+                "the guest does not answer at {address}"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        address
+    }
+
+    /// Has the guest run a line of shell; its answer is not waited for.
+    pub(crate) async fn shell(&self, address: &str, line: &str) {
+        let mut stream = TcpStream::connect((address, 23))
+            .await
+            .expect("telnetd listens");
+        // telnetd's options first: it takes input before they are answered.
+        let mut greeting = [0; 64];
+        let _ = stream.read(&mut greeting).await.expect("telnetd greets");
+        let line = format!("{line}\r\n");
+        stream
+            .write_all(line.as_bytes())
+            .await
+            .expect("the guest reads");
+        // The shell needs a moment to read it before the connection closes.
+        let mut rest = vec![];
+        let read = stream.read_to_end(&mut rest);
+        let _ = tokio::time::timeout(Duration::from_secs(2), read).await;
+    }
+
+    /// What the guest prints when it runs a line of shell; none where it cannot be reached.
+    pub(crate) async fn ask(&self, address: &str, line: &str) -> Option<String> {
+        let answer = async {
+            let mut stream = TcpStream::connect((address, 23)).await.ok()?;
+            let line = format!("{line}; exit\r\n");
+            stream.write_all(line.as_bytes()).await.ok()?;
+            let mut answer = vec![];
+            stream.read_to_end(&mut answer).await.ok()?;
+            Some(String::from_utf8_lossy(&answer).into_owned())
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(5), answer);
+        answer.await.ok()?
+    }
+
+    /// Kills its QEMU, from a pod that sees the node's processes.
+    pub(crate) async fn kill_qemu(&self, from: &str) {
+        let name = format!("guest={}_{},", self.namespace, self.name);
+        let script = format!(
+            "for process in /proc/[0-9]*; do
+                 if tr '\\0' ' ' <$process/cmdline 2>/dev/null | grep -q '^[^ ]*qemu-system.*{name}'; then
+                     kill -9 ${{process#/proc/}} && exit
+                 fi
+             done
+             exit 1"
+        );
+        self.api.shell(self.namespace, from, &script).await;
+    }
+
+    /// Deletes its object, and waits until that is gone.
+    pub(crate) async fn delete(&self, kind: &str) {
+        let (api, version) = (self.api, "kubevirt.io/v1");
+        api.delete(version, kind, Some(self.namespace), self.name)
+            .await;
+        eventually("it is gone", async || {
+            let gone = self.object(kind).await.is_none();
+            gone.then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until it has no pod.
+    pub(crate) async fn no_pod(&self) {
+        eventually("no pod is left", async || {
+            self.pods().await.is_empty().then_some(())
+        })
+        .await;
+    }
+
+    /// The names of the machine's pods.
+    pub(crate) async fn pods(&self) -> Vec<String> {
+        let pods = self.api.pods(self.namespace);
+        let params = kube_client::api::ListParams::default()
+            .labels(&format!("vm.kubevirt.io/name={}", self.name));
+        let pods = pods.list(&params).await.expect("pods can be listed");
+        pods.items
+            .into_iter()
+            .filter_map(|pod| pod.metadata.name)
+            .collect()
+    }
+
+    /// The reasons of the events that name an object of this name.
+    pub(crate) async fn events(&self) -> Vec<String> {
+        let events = self.api.events(self.namespace).await;
+        let of_us = |event: &&Value| event["regarding"]["name"] == self.name;
+        let events = events.iter().filter(of_us);
+        events
+            .filter_map(|event| event["reason"].as_str().map(str::to_owned))
+            .collect()
+    }
+}
+
+/// One line through the guest's echo server.
+pub(crate) async fn echo(address: &str) -> Option<()> {
+    let line = async {
+        let mut stream = TcpStream::connect((address, 7)).await.ok()?;
+        stream.write_all(b"hello\n").await.ok()?;
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).await.ok()?;
+        (&answer == b"hello\n").then_some(())
+    };
+    tokio::time::timeout(Duration::from_secs(2), line)
+        .await
+        .ok()?
+}
+
+/// The status of a condition, where the object has it.
+pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == kind)
+}
+
+/// Whether a condition is `True`.
+pub(crate) fn holds(object: &Value, kind: &str) -> bool {
+    condition(object, kind).is_some_and(|condition| condition["status"] == "True")
+}

@@ -1,0 +1,82 @@
+//! Run strategies, and starting and stopping in every way.
+
+use serde_json::json;
+
+use super::guest::{Guest, holds, mini};
+use crate::api::Api;
+
+pub(crate) async fn each_run_strategy_does_what_it_says(api: &Api) {
+    let namespace = &api.namespace("strategies").await;
+    tokio::join!(
+        always_comes_back(api, namespace),
+        halted_stays_so_until_it_is_started(api, namespace),
+        rerun_on_failure_stays_down_after_a_shutdown(api, namespace),
+        once_keeps_its_final_phase(api, namespace),
+        manual_follows_requests(api, namespace),
+    );
+}
+
+async fn always_comes_back(api: &Api, namespace: &str) {
+    let guest = Guest::machine(api, namespace, "always", "Always", mini()).await;
+    let address = guest.answers().await;
+    let vm = guest
+        .wait_vm("ready", |vm| {
+            (vm["status"]["ready"] == true).then(|| vm.clone())
+        })
+        .await;
+    assert_eq!(vm["status"]["printableStatus"], "Running");
+    assert_eq!(vm["status"]["created"], true);
+    assert!(holds(&vm, "Ready"), "{vm:#}");
+    let first = guest.vmi().await.expect("it runs")["metadata"]["uid"].clone();
+    guest.shell(&address, "poweroff -f").await;
+    guest
+        .wait_vmi("another one", |vmi| {
+            let again = vmi["metadata"]["uid"] != first && vmi["status"]["phase"] == "Running";
+            again.then_some(())
+        })
+        .await;
+    guest.printable("Running").await;
+}
+
+async fn halted_stays_so_until_it_is_started(api: &Api, namespace: &str) {
+    let guest = Guest::machine(api, namespace, "halted", "Halted", mini()).await;
+    guest.printable("Stopped").await;
+    assert_eq!(guest.vmi().await, None);
+    guest.apply_machine("Always", mini()).await;
+    guest.printable("Running").await;
+    guest.apply_machine("Halted", mini()).await;
+    guest.printable("Stopped").await;
+    guest.no_pod().await;
+    assert_eq!(guest.vmi().await, None);
+}
+
+async fn rerun_on_failure_stays_down_after_a_shutdown(api: &Api, namespace: &str) {
+    let guest = Guest::machine(api, namespace, "rerun", "RerunOnFailure", mini()).await;
+    let address = guest.answers().await;
+    guest.shell(&address, "poweroff -f").await;
+    guest.phase("Succeeded").await;
+    guest.printable("Stopped").await;
+}
+
+async fn once_keeps_its_final_phase(api: &Api, namespace: &str) {
+    let guest = Guest::machine(api, namespace, "once", "Once", mini()).await;
+    let address = guest.answers().await;
+    guest.shell(&address, "poweroff -f").await;
+    guest.phase("Succeeded").await;
+    guest.printable("Stopped").await;
+}
+
+async fn manual_follows_requests(api: &Api, namespace: &str) {
+    let guest = Guest::machine(api, namespace, "manual", "Manual", mini()).await;
+    guest.printable("Stopped").await;
+    api.request_state(namespace, "manual", json!([{"action": "Start"}]))
+        .await;
+    guest.answers().await;
+    guest.printable("Running").await;
+    let uid = guest.vmi().await.expect("it runs")["metadata"]["uid"].clone();
+    api.request_state(namespace, "manual", json!([{"action": "Stop", "uid": uid}]))
+        .await;
+    guest.printable("Stopped").await;
+    let vm = guest.vm().await.expect("it is there");
+    assert_eq!(vm["status"]["stateChangeRequests"], json!(null), "{vm:#}");
+}
