@@ -20,6 +20,8 @@ pub fn default(vmi: &mut VirtualMachineInstance) {
     let spec = &mut vmi.spec;
     spec.termination_grace_period_seconds
         .get_or_insert(GRACE_PERIOD_SECONDS);
+    let probes = [&mut spec.liveness_probe, &mut spec.readiness_probe];
+    probes.into_iter().flatten().for_each(probe);
     interfaces(spec);
     disks(spec);
     for volume in &mut spec.volumes {
@@ -50,6 +52,19 @@ pub fn default(vmi: &mut VirtualMachineInstance) {
         timer(timers);
     }
     devices(&mut domain.devices);
+}
+
+/// The times that Kubernetes gives a pod's probes.
+fn probe(probe: &mut Probe) {
+    probe.initial_delay_seconds.get_or_insert(0);
+    probe.timeout_seconds.get_or_insert(1);
+    probe.period_seconds.get_or_insert(10);
+    probe.success_threshold.get_or_insert(1);
+    probe.failure_threshold.get_or_insert(3);
+    if let Some(get) = &mut probe.http_get {
+        get.path.get_or_insert_with(|| "/".to_owned());
+        get.scheme.get_or_insert_with(|| "HTTP".to_owned());
+    }
 }
 
 /// One interface, bridged to the pod's network, unless something else is said.

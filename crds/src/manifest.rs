@@ -16,7 +16,7 @@ use crate::annotation::{self, ANTI_SPOOFING};
 use crate::field::Field;
 use crate::unsupported::why_unknown;
 use crate::validate::{validate, validate_vm, validate_vmi};
-use crate::{FieldError, FieldErrors, VirtualMachine, VirtualMachineInstance, default};
+use crate::{FieldError, FieldErrors, KubeVirt, VirtualMachine, VirtualMachineInstance, default};
 
 /// A VirtualMachine or a VirtualMachineInstance, as its author wrote it.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,10 +91,14 @@ pub fn read(value: Value) -> Result<Manifest, ManifestError> {
     object.remove("status");
     if version == VirtualMachine::api_version(&()) {
         if kind == VirtualMachine::kind(&()) {
-            return Ok(Manifest::Vm(Box::new(typed(object)?)));
+            return typed(object)
+                .map(Manifest::Vm)
+                .map_err(ManifestError::Fields);
         }
         if kind == VirtualMachineInstance::kind(&()) {
-            return Ok(Manifest::Vmi(Box::new(typed(object)?)));
+            return typed(object)
+                .map(Manifest::Vmi)
+                .map_err(ManifestError::Fields);
         }
     }
     let found = match (version.as_str(), kind.as_str()) {
@@ -104,6 +108,21 @@ pub fn read(value: Value) -> Result<Manifest, ManifestError> {
         (version, kind) => format!("a {kind} of {version}"),
     };
     Err(ManifestError::Kind { found })
+}
+
+/// Reads the cluster's settings from a JSON value, such as the object of an admission review.
+///
+/// # Errors
+/// When a field is unknown, missing or of the wrong type.
+pub fn read_kubevirt(value: Value) -> Result<KubeVirt, FieldErrors> {
+    let Value::Object(mut object) = value else {
+        let (path, detail) = ("spec".to_owned(), "required; add it".to_owned());
+        return Err(FieldErrors(vec![FieldError { path, detail }]));
+    };
+    for key in ["apiVersion", "kind", "status"] {
+        object.remove(key);
+    }
+    typed(object)
 }
 
 impl Manifest {
@@ -191,7 +210,7 @@ fn syntax(error: serde_saphyr::Error) -> ManifestError {
 }
 
 /// Reads a typed object and notes every field that its type does not have.
-fn typed<T: DeserializeOwned>(mut object: Map<String, Value>) -> Result<T, ManifestError> {
+fn typed<T: DeserializeOwned>(mut object: Map<String, Value>) -> Result<T, FieldErrors> {
     object.values_mut().for_each(drop_nulls);
     let mut errors = Vec::new();
     let mut track = serde_path_to_error::Track::new();
@@ -204,10 +223,10 @@ fn typed<T: DeserializeOwned>(mut object: Map<String, Value>) -> Result<T, Manif
     });
     match result {
         Ok(typed) if errors.is_empty() => Ok(typed),
-        Ok(_) => Err(ManifestError::Fields(FieldErrors(errors))),
+        Ok(_) => Err(FieldErrors(errors)),
         Err(error) => {
             errors.push(wrong(track.path().to_string(), &error.to_string()));
-            Err(ManifestError::Fields(FieldErrors(errors)))
+            Err(FieldErrors(errors))
         }
     }
 }

@@ -142,6 +142,9 @@ pub struct VirtualMachineInstanceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<VirtualMachineInstanceCondition>,
+    /// The virtual CPUs that the machine has.
+    #[serde(rename = "currentCPUTopology")]
+    pub current_cpu_topology: Option<CPUTopology>,
     /// The guest's operating system, as its agent tells.
     #[serde(rename = "guestOSInfo")]
     pub guest_os_info: Option<VirtualMachineInstanceGuestOSInfo>,
@@ -267,6 +270,21 @@ pub struct VirtualMachineInstanceNetworkInterface {
     pub queue_count: Option<i32>,
 }
 
+/// The virtual CPUs that a machine has.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CPUTopology {
+    /// Cores in a socket.
+    #[schemars(with = "Option<i64>")]
+    pub cores: Option<u32>,
+    /// Sockets.
+    #[schemars(with = "Option<i64>")]
+    pub sockets: Option<u32>,
+    /// Threads in a core.
+    #[schemars(with = "Option<i64>")]
+    pub threads: Option<u32>,
+}
+
 /// The guest's memory.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -283,15 +301,38 @@ pub struct MemoryStatus {
 /// A volume, as it was found.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct VolumeStatus {
     /// What is the matter, for people.
     pub message: Option<String>,
     /// Its name.
     pub name: String,
+    /// The claim behind it, where there is one.
+    pub persistent_volume_claim_info: Option<PersistentVolumeClaimInfo>,
     /// What is the matter, for programs.
     pub reason: Option<String>,
     /// Its size in bytes.
     pub size: Option<i64>,
     /// The guest's device, such as `vda`.
     pub target: String,
+}
+
+/// The claim behind a volume.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PersistentVolumeClaimInfo {
+    /// How many nodes and pods may use it, and how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_modes: Vec<String>,
+    /// What it has, under `storage`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capacity: BTreeMap<String, Quantity>,
+    /// Its name.
+    pub claim_name: Option<String>,
+    /// What it asked for, under `storage`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<String, Quantity>,
+    /// `Block` or `Filesystem`.
+    pub volume_mode: Option<String>,
 }

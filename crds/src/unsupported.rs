@@ -5,8 +5,12 @@
 /// instead; the latter may be empty.
 const INSTANCE: &[(&str, &str)] = &[
     (
-        "accessCredentials",
-        "put the keys into cloud-init user data",
+        "accessCredentials[].sshPublicKey.propagationMethod.qemuGuestAgent",
+        "use noCloud or configDrive",
+    ),
+    (
+        "accessCredentials[].userPassword",
+        "set the password in cloud-init user data",
     ),
     ("domain.cpu.dedicatedCpuPlacement", ""),
     ("domain.cpu.isolateEmulatorThread", ""),
@@ -81,49 +85,123 @@ const INSTANCE: &[(&str, &str)] = &[
     ("domain.memory.reservedOverhead", ""),
     ("domain.rebootPolicy", ""),
     ("domain.resources.overcommitGuestOverhead", ""),
-    ("livenessProbe", ""),
     ("networks[].resourceClaim", "use pod or multus"),
-    ("readinessProbe", ""),
     ("resourceClaims", ""),
-    ("serviceAccountName", ""),
-    ("startStrategy", ""),
     ("utilityVolumes", ""),
-    ("volumes[].configMap", "use cloudInitNoCloud"),
     ("volumes[].containerPath", "use containerDisk"),
-    ("volumes[].dataVolume", "use containerDisk or hostDisk"),
-    ("volumes[].downwardAPI", "use cloudInitNoCloud"),
+    (
+        "volumes[].dataVolume",
+        "use persistentVolumeClaim or containerDisk",
+    ),
     ("volumes[].downwardMetrics", ""),
     ("volumes[].memoryDump", ""),
     (
-        "volumes[].persistentVolumeClaim",
-        "use containerDisk, hostDisk or ephemeral",
+        "volumes[].persistentVolumeClaim.hotpluggable",
+        "a disk is attached at start",
     ),
-    ("volumes[].secret", "use cloudInitNoCloud with secretRef"),
-    ("volumes[].serviceAccount", ""),
-    ("volumes[].sysprep", ""),
+    (
+        "volumes[].sysprep",
+        "use configMap with volumeLabel unattendCD, and a cdrom",
+    ),
 ];
 
 /// The same for VirtualMachine, from its root.
 const MACHINE: &[(&str, &str)] = &[
-    ("spec.dataVolumeTemplates", "use containerDisk or hostDisk"),
+    (
+        "spec.dataVolumeTemplates",
+        "make the claim first, and use persistentVolumeClaim",
+    ),
     ("spec.instancetype", "write out cpu and memory"),
     ("spec.preference", "write out the devices"),
     ("spec.updateVolumesStrategy", ""),
 ];
 
+/// Fields of KubeVirt, the cluster's settings, below its spec.
+const CLUSTER: &[&str] = &[
+    "certificateRotateStrategy",
+    "configuration.additionalGuestMemoryOverheadRatio",
+    "configuration.apiConfiguration",
+    "configuration.architectureConfiguration",
+    "configuration.autoCPULimitNamespaceLabelSelector",
+    "configuration.changedBlockTrackingLabelSelectors",
+    "configuration.commonInstancetypesDeployment",
+    "configuration.confidentialCompute",
+    "configuration.controllerConfiguration",
+    "configuration.cpuModel",
+    "configuration.cpuRequest",
+    "configuration.defaultRuntimeClass",
+    "configuration.developerConfiguration.clusterProfiler",
+    "configuration.developerConfiguration.cpuAllocationRatio",
+    "configuration.developerConfiguration.disabledFeatureGates",
+    "configuration.developerConfiguration.diskVerification",
+    "configuration.developerConfiguration.logVerbosity",
+    "configuration.developerConfiguration.memoryOvercommit",
+    "configuration.developerConfiguration.minimumClusterTSCFrequency",
+    "configuration.developerConfiguration.minimumReservePVCBytes",
+    "configuration.developerConfiguration.nodeSelectors",
+    "configuration.developerConfiguration.pvcTolerateLessSpaceUpToPercent",
+    "configuration.emulatedMachines",
+    "configuration.evictionStrategy",
+    "configuration.handlerConfiguration",
+    "configuration.hypervisors",
+    "configuration.instancetype",
+    "configuration.ksmConfiguration",
+    "configuration.liveUpdateConfiguration",
+    "configuration.machineType",
+    "configuration.mediatedDevicesConfiguration",
+    "configuration.memBalloonStatsPeriod",
+    "configuration.migrations",
+    "configuration.minCPUModel",
+    "configuration.network",
+    "configuration.obsoleteCPUModels",
+    "configuration.ovmfPath",
+    "configuration.permittedHostDevices",
+    "configuration.persistentReservationConfiguration",
+    "configuration.roleAggregationStrategy",
+    "configuration.seccompConfiguration",
+    "configuration.selinuxLauncherType",
+    "configuration.smbios",
+    "configuration.supportContainerResources",
+    "configuration.supportedGuestAgentVersions",
+    "configuration.tlsConfiguration",
+    "configuration.virtTemplateDeployment",
+    "configuration.virtualMachineInstancesPerNode",
+    "configuration.virtualMachineOptions.disableFreePageReporting",
+    "configuration.vmRolloutStrategy",
+    "configuration.vmStateStorageClass",
+    "configuration.webhookConfiguration",
+    "customizeComponents",
+    "imagePullPolicy",
+    "imagePullSecrets",
+    "imageRegistry",
+    "imageTag",
+    "infra",
+    "monitorAccount",
+    "monitorNamespace",
+    "productComponent",
+    "productName",
+    "productVersion",
+    "serviceMonitorNamespace",
+    "synchronizationPort",
+    "uninstallStrategy",
+    "workloadUpdateStrategy",
+    "workloads",
+];
+
 /// Why the field at `path`, which our types do not have, is refused.
 pub(crate) fn why_unknown(path: &str) -> String {
     let pattern = without_indices(path);
-    let below = pattern
-        .strip_prefix("spec.template.spec.")
-        .or_else(|| pattern.strip_prefix("spec."));
+    let spec = pattern.strip_prefix("spec.");
+    let instance = pattern.strip_prefix("spec.template.spec.").or(spec);
     let known = INSTANCE
         .iter()
-        .find(|(name, _)| Some(*name) == below)
+        .find(|(name, _)| Some(*name) == instance)
         .or_else(|| MACHINE.iter().find(|(name, _)| *name == pattern));
+    let settings = CLUSTER.iter().any(|name| Some(*name) == spec);
     match known {
         Some((_, "")) => "not supported yet; remove it".to_owned(),
         Some((_, instead)) => format!("not supported yet; {instead}"),
+        None if settings => "not supported yet; remove it".to_owned(),
         None => "no such field in kubevirt.io/v1; check its spelling and its place".to_owned(),
     }
 }
@@ -133,7 +211,8 @@ pub(crate) fn why_unknown(path: &str) -> String {
 pub(crate) fn unsupported_paths() -> impl Iterator<Item = String> {
     let instance = INSTANCE.iter().map(|(path, _)| format!("spec.{path}"));
     let machine = MACHINE.iter().map(|(path, _)| (*path).to_owned());
-    instance.chain(machine)
+    let cluster = CLUSTER.iter().map(|path| format!("spec.{path}"));
+    instance.chain(machine).chain(cluster)
 }
 
 /// `disks[3].name` as `disks[].name`.

@@ -27,6 +27,20 @@ use crate::{VirtualMachineInstanceSpec, VirtualMachineStatus};
     printcolumn = r#"{"name":"Status","type":"string","description":"Human Readable Status","jsonPath":".status.printableStatus"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#
 )]
+// As the webhook says it; the API server says it without one.
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!(has(self.running) && has(self.runStrategy))",
+        "message": "excludes runStrategy; leave one of the two",
+        "fieldPath": ".running",
+    },
+    {
+        "rule": "has(self.running) || has(self.runStrategy)",
+        "message": "write Always, Halted, Manual, RerunOnFailure or Once",
+        "fieldPath": ".runStrategy",
+        "reason": "FieldValueRequired",
+    },
+]))]
 pub struct VirtualMachineSpec {
     /// When the machine runs. Excludes `running`.
     pub run_strategy: Option<RunStrategy>,

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 
-use crate::{DomainSpec, Network, VirtualMachineInstanceStatus, Volume};
+use crate::{AccessCredential, DomainSpec, Network, Probe, VirtualMachineInstanceStatus, Volume};
 
 /// What a VirtualMachineInstance is: the machine itself, its disks' contents, its networks,
 /// and where its pod may run.
@@ -22,6 +22,8 @@ use crate::{DomainSpec, Network, VirtualMachineInstanceStatus, Volume};
     doc = "A virtual machine that runs, or is about to, or has run.",
     namespaced,
     status = "VirtualMachineInstanceStatus",
+    selectable = ".status.nodeName",
+    selectable = ".status.phase",
     derive = "PartialEq",
     derive = "Default",
     shortname = "vmi",
@@ -36,6 +38,9 @@ use crate::{DomainSpec, Network, VirtualMachineInstanceStatus, Volume};
     printcolumn = r#"{"name":"Paused","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type=='Paused')].status"}"#
 )]
 pub struct VirtualMachineInstanceSpec {
+    /// Who may enter the guest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_credentials: Vec<AccessCredential>,
     /// Where the pod may run, by labels of nodes and of other pods.
     pub affinity: Option<Affinity>,
     /// The guest's architecture; only `amd64` is supported.
@@ -51,6 +56,8 @@ pub struct VirtualMachineInstanceSpec {
     pub eviction_strategy: Option<EvictionStrategy>,
     /// The guest's hostname, as DHCP and cloud-init tell it. Defaults to the instance's name.
     pub hostname: Option<String>,
+    /// A question that the guest must go on answering: where it fails, the instance ends.
+    pub liveness_probe: Option<Probe>,
     /// The networks that `domain.devices.interfaces` refer to by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<Network>,
@@ -59,8 +66,14 @@ pub struct VirtualMachineInstanceSpec {
     pub node_selector: BTreeMap<String, String>,
     /// The pod's priority class.
     pub priority_class_name: Option<String>,
+    /// A question whose answer makes the instance ready: only then do Services lead to it.
+    pub readiness_probe: Option<Probe>,
     /// The scheduler that places the pod.
     pub scheduler_name: Option<String>,
+    /// The service account that the pod runs as. The guest gets its token only by a volume.
+    pub service_account_name: Option<String>,
+    /// How the machine is started. Defaults to running.
+    pub start_strategy: Option<StartStrategy>,
     /// With it, the guest's name is `hostname.subdomain.namespace.svc.<cluster domain>`.
     pub subdomain: Option<String>,
     /// Seconds between the request to shut down and power off. Defaults to 30.
@@ -74,6 +87,13 @@ pub struct VirtualMachineInstanceSpec {
     /// The contents of the disks, which refer to them by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
+}
+
+/// How a machine is started (KubeVirt's `StartStrategy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StartStrategy {
+    /// It is paused before its first instruction, until it is unpaused.
+    Paused,
 }
 
 /// How a pod's DNS is set up (Kubernetes' `DNSPolicy`).

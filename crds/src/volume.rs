@@ -1,6 +1,8 @@
 //! `spec.volumes`: where the contents of disks come from.
 
-use k8s_openapi::api::core::v1::{LocalObjectReference, PersistentVolumeClaimVolumeSource};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, LocalObjectReference, PersistentVolumeClaimVolumeSource,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
@@ -16,8 +18,13 @@ pub struct Volume {
     pub cloud_init_config_drive: Option<CloudInitConfigDriveSource>,
     /// A disk labelled `cidata` that tells cloud-init what to do.
     pub cloud_init_no_cloud: Option<CloudInitNoCloudSource>,
+    /// A disk that holds a config map, one file a key.
+    pub config_map: Option<ConfigMapVolumeSource>,
     /// A disk image in a container image. What the guest writes lasts as long as the instance.
     pub container_disk: Option<ContainerDiskSource>,
+    /// A disk that holds what the pod says of itself.
+    #[serde(rename = "downwardAPI")]
+    pub downward_api: Option<DownwardAPIVolumeSource>,
     /// An empty disk that lasts as long as the instance.
     pub empty_disk: Option<EmptyDiskSource>,
     /// A claim's disk image, read-only beneath what the guest writes, which lasts as long as the
@@ -27,6 +34,13 @@ pub struct Volume {
     pub host_disk: Option<HostDisk>,
     /// Its name, that of a disk.
     pub name: String,
+    /// A claim: its block device, or the image `disk.img` in its file system. What the guest
+    /// writes lasts as long as the claim.
+    pub persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
+    /// A disk that holds a secret, one file a key.
+    pub secret: Option<SecretVolumeSource>,
+    /// A disk that holds a service account's token, its namespace and the cluster's CA.
+    pub service_account: Option<ServiceAccountVolumeSource>,
 }
 
 /// When an image is pulled (Kubernetes' `PullPolicy`).
@@ -92,6 +106,52 @@ pub struct CloudInitConfigDriveSource {
     pub user_data: Option<String>,
     /// User data in base64.
     pub user_data_base64: Option<String>,
+}
+
+/// A disk that holds a config map.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapVolumeSource {
+    /// The config map's name.
+    pub name: String,
+    /// Whether the instance starts without it. Defaults to false.
+    pub optional: Option<bool>,
+    /// The disk's label. Defaults to `cfgdata`.
+    pub volume_label: Option<String>,
+}
+
+/// A disk that holds a secret.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretVolumeSource {
+    /// Whether the instance starts without it. Defaults to false.
+    pub optional: Option<bool>,
+    /// The secret's name.
+    pub secret_name: String,
+    /// The disk's label. Defaults to `cfgdata`.
+    pub volume_label: Option<String>,
+}
+
+/// A disk that holds a service account's token. An instance has at most one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountVolumeSource {
+    /// The service account's name. The pod runs as it.
+    pub service_account_name: String,
+}
+
+/// A disk that holds what the pod says of itself, as it was when the instance started.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DownwardAPIVolumeSource {
+    /// The files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<DownwardAPIVolumeFile>,
+    /// The disk's label. Defaults to `cfgdata`.
+    pub volume_label: Option<String>,
 }
 
 /// An empty disk.

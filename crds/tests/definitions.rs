@@ -32,17 +32,18 @@ fn conditions_are_lists_by_type() {
 #[test]
 fn unknown_fields_reach_the_webhook() {
     fn check(schema: &serde_json::Value, path: &str) {
-        if let Some(properties) = schema["properties"].as_object() {
+        let values = schema.get("additionalProperties");
+        if schema["type"] == "object" && values.is_none() {
             assert_eq!(
                 schema["x-kubernetes-preserve-unknown-fields"], true,
                 "{path}"
             );
-            for (name, property) in properties {
-                check(property, &format!("{path}.{name}"));
-            }
         }
-        if let Some(items) = schema.get("items") {
-            check(items, &format!("{path}[]"));
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            check(property, &format!("{path}.{name}"));
+        }
+        for below in schema.get("items").into_iter().chain(values) {
+            check(below, &format!("{path}[]"));
         }
     }
     for definition in definitions() {
@@ -50,4 +51,31 @@ fn unknown_fields_reach_the_webhook() {
         let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         check(&schema["properties"]["spec"], "spec");
     }
+}
+
+/// As Kubernetes: a field that is null is not there.
+#[test]
+fn nothing_is_nullable() {
+    for definition in definitions() {
+        let (name, text) = file(&definition).unwrap();
+        assert!(!text.contains("nullable"), "{name}");
+    }
+}
+
+/// virt-handler watches the instances of its node alone.
+#[test]
+fn instances_are_selected_by_node_and_phase() {
+    let definitions = definitions();
+    let instances = definitions
+        .iter()
+        .find(|definition| definition.spec.names.kind == "VirtualMachineInstance");
+    let fields = instances.unwrap().spec.versions[0]
+        .selectable_fields
+        .as_ref();
+    let paths: Vec<_> = fields
+        .unwrap()
+        .iter()
+        .map(|field| &field.json_path)
+        .collect();
+    assert_eq!(paths, [".status.nodeName", ".status.phase"]);
 }

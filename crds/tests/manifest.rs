@@ -124,7 +124,7 @@ networks: [{name: default, pod: {vmNetworkCDIR: 10.0.0.0/24}}]",
             &format!("spec.domain.devices.interfaces[0].bridge.fast: {no}"),
             &format!("spec.networks[0].pod.vmNetworkCDIR: {no}"),
             &format!("spec.tolerations[0].keys: {no}"),
-            "spec.volumes[0].dataVolume: not supported yet; use containerDisk or hostDisk",
+            "spec.volumes[0].dataVolume: not supported yet; use persistentVolumeClaim or containerDisk",
         ]
     );
 }
@@ -140,7 +140,7 @@ spec:
   runStrategy: Always
   template:
     metadata: {labels: {a: b}, annotation: {}}
-    spec: {domain: {devices: {}}, startStrategy: Paused}
+    spec: {domain: {devices: {}}, resourceClaims: []}
 ";
     let no = "no such field in kubevirt.io/v1; check its spelling and its place";
     assert_eq!(
@@ -149,7 +149,7 @@ spec:
             &format!("metadata.lables: {no}"),
             &format!("spce: {no}"),
             &format!("spec.template.metadata.annotation: {no}"),
-            "spec.template.spec.startStrategy: not supported yet; remove it",
+            "spec.template.spec.resourceClaims: not supported yet; remove it",
         ]
     );
 }

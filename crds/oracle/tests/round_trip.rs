@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_crds_kube_virt::{virtualmachineinstances, virtualmachines};
+use k8s_crds_kube_virt::{kubevirts, virtualmachineinstances, virtualmachines};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 const EVERYTHING: &str = include_str!("data/everything.yaml");
 const INSTANCE_STATUS: &str = include_str!("data/instance-status.yaml");
+const KUBEVIRT: &str = include_str!("data/kubevirt.yaml");
 
 /// A VirtualMachine with everything.
 fn machine() -> Value {
@@ -31,6 +32,11 @@ fn instance() -> Value {
         "spec": template["spec"],
         "status": status,
     })
+}
+
+/// The cluster's settings, with everything.
+fn kubevirt() -> Value {
+    serde_saphyr::from_str(KUBEVIRT).unwrap()
 }
 
 /// `value` as a `T` writes it.
@@ -67,11 +73,22 @@ fn an_instance_comes_back_whole() {
     );
 }
 
+#[test]
+fn settings_come_back_whole() {
+    let given = kubevirt();
+    let ours = through::<crds::KubeVirt>(&given);
+    assert_same(&ours, &given, "ours");
+    let theirs = through::<kubevirts::KubeVirt>(&ours);
+    assert_same(&theirs, &ours, "theirs");
+    assert_same(&through::<crds::KubeVirt>(&theirs), &given, "ours again");
+}
+
 /// The manifests above are only as good as what they name.
 #[test]
 fn everything_is_everything() {
     for definition in crds::definitions::definitions() {
         let value = match definition.spec.names.kind.as_str() {
+            "KubeVirt" => kubevirt(),
             "VirtualMachine" => machine(),
             _ => instance(),
         };
@@ -84,10 +101,14 @@ fn everything_is_everything() {
 }
 
 /// Types of Kubernetes' own, whose every field is not for us to prove.
-const FOREIGN: [&str; 5] = [
+const FOREIGN: [&str; 9] = [
     "affinity",
     "dnsConfig",
+    "exec",
+    "fields",
+    "httpGet",
     "metadata",
+    "tcpSocket",
     "tolerations",
     "topologySpreadConstraints",
 ];

@@ -59,6 +59,14 @@ fn target(disk: &Disk, volume: &Volume, at: &Field, errors: &mut Vec<FieldError>
                 "no SATA disk is read-only; use bus virtio or scsi, or cdrom instead of disk",
             ));
         }
+        let claim = volume.persistent_volume_claim.as_ref();
+        if sata && claim.is_some_and(|claim| claim.read_only == Some(true)) {
+            errors.push(at.at("bus").error(format!(
+                "volume {:?} is read-only, and no SATA disk is; use bus virtio or scsi, or cdrom \
+                 instead of disk",
+                volume.name
+            )));
+        }
         if let Some(address) = &target.pci_address {
             let at = at.at("pciAddress");
             text::pci_address(address, &at, errors);
@@ -89,9 +97,10 @@ fn target(disk: &Disk, volume: &Volume, at: &Field, errors: &mut Vec<FieldError>
         if !matches!(target.bus, None | Some(DiskBus::Scsi)) {
             errors.push(at.at("bus").error("no LUN is on that bus; use scsi"));
         }
-        if volume.host_disk.is_none() {
+        if volume.host_disk.is_none() && volume.persistent_volume_claim.is_none() {
             errors.push(at.error(format!(
-                "volume {:?} is no SCSI device; use a hostDisk whose path is one, or use disk",
+                "volume {:?} is no SCSI device; use a persistentVolumeClaim or a hostDisk that is \
+                 one, or use disk",
                 volume.name
             )));
         }

@@ -3,20 +3,31 @@
 //! Each check looks at values alone and says, in one line, which field is wrong and what to
 //! write instead. Checks expect defaults to be filled in, and do not mind when they are not.
 
+mod cluster;
+mod credentials;
 mod devices;
 mod disks;
 mod domain;
 mod firmware;
 mod interfaces;
 mod networks;
+mod probes;
 mod text;
+mod update;
 mod volumes;
 
 use crate::annotation;
 use crate::field::Field;
+pub use cluster::validate_kubevirt;
+pub use update::validate_update;
+
 use crate::{
     DnsPolicy, FieldError, VirtualMachineInstance, VirtualMachineInstanceSpec, VirtualMachineSpec,
 };
+
+/// Kubernetes takes 256 KiB of annotations of an object (`TotalAnnotationSizeLimitB`); what the
+/// pod has besides the instance and its annotations fits into the rest. In bytes.
+const INSTANCE_MOST: usize = (256 - 8) << 10;
 
 /// All that is wrong with an instance, by paths that start at `spec.` or `metadata.`. Call
 /// [`default`](crate::default()) first.
@@ -35,7 +46,16 @@ pub(crate) fn validate_vmi(vmi: &VirtualMachineInstance, at: &Field) -> Vec<Fiel
     metadata(vmi, &mut errors);
     let spec = &vmi.spec;
     placement(spec, at, &mut errors);
+    size(vmi, at, &mut errors);
     text::check(spec, at, &mut errors);
+    let credentials = &spec.access_credentials;
+    credentials::check(
+        credentials,
+        &spec.volumes,
+        &at.at("accessCredentials"),
+        &mut errors,
+    );
+    probes::check(spec, at, &mut errors);
     volumes::check(&spec.volumes, &at.at("volumes"), &mut errors);
     domain::check(&spec.domain, &at.at("domain"), &mut errors);
     disks::check(spec, at, &mut errors);
@@ -97,6 +117,20 @@ fn placement(spec: &VirtualMachineInstanceSpec, at: &Field, errors: &mut Vec<Fie
             "{seconds} is below zero; write how many seconds the guest has to shut down"
         )));
     }
+    if let Some(name) = &spec.service_account_name {
+        let at = at.at("serviceAccountName");
+        text::object_name("service account", name, &at, errors);
+        let mut accounts = spec
+            .volumes
+            .iter()
+            .filter_map(|v| v.service_account.as_ref());
+        if let Some(other) = accounts.find(|account| account.service_account_name != *name) {
+            errors.push(at.error(format!(
+                "{name:?} excludes the volume of service account {:?}; a pod has one",
+                other.service_account_name
+            )));
+        }
+    }
     let servers = spec
         .dns_config
         .as_ref()
@@ -106,5 +140,24 @@ fn placement(spec: &VirtualMachineInstanceSpec, at: &Field, errors: &mut Vec<Fie
             at.at("dnsConfig.nameservers")
                 .error("required with dnsPolicy None; name at least one server"),
         );
+    }
+}
+
+/// The pod carries the instance, as JSON, in an annotation, beside the instance's own ones.
+fn size(vmi: &VirtualMachineInstance, at: &Field, errors: &mut Vec<FieldError>) {
+    // What was read from JSON can be written to it.
+    let Ok(object) = serde_json::to_string(vmi) else {
+        return;
+    };
+    let annotations = vmi.metadata.annotations.iter().flatten();
+    let own: usize = annotations
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    let bytes = object.len() + own;
+    if bytes > INSTANCE_MOST {
+        errors.push(at.error(format!(
+            "the instance and its annotations have {bytes} bytes as JSON, and {INSTANCE_MOST} are \
+             the most; put cloud-init data into secrets, and shorten annotations"
+        )));
     }
 }

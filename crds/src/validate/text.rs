@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::field::Field;
 use crate::{FieldError, VirtualMachineInstanceSpec};
 
-/// What cloud-init reads may hold any character; it never becomes XML or a command line.
-const FREE_TEXT: [&str; 2] = ["userData", "networkData"];
+/// What cloud-init reads and what the guest's agent runs may hold any character; neither ever
+/// becomes XML or a command line of ours.
+const FREE_TEXT: [&str; 3] = ["command", "networkData", "userData"];
 
 /// No string holds a control character: strings become XML, command lines and file names.
 pub(super) fn check(spec: &VirtualMachineInstanceSpec, at: &Field, errors: &mut Vec<FieldError>) {
@@ -65,6 +66,25 @@ pub(super) fn dns_label(name: &str, at: &Field, errors: &mut Vec<FieldError>) {
         errors.push(at.error(format!(
             "{name:?} is no DNS label; use up to 63 of a-z 0-9 and -, beginning and ending with \
              a letter or digit"
+        )));
+    }
+}
+
+/// `name` must be one that Kubernetes gives an object of this kind.
+pub(super) fn object_name(kind: &str, name: &str, at: &Field, errors: &mut Vec<FieldError>) {
+    if !is_dns_subdomain(name) {
+        errors.push(at.error(format!(
+            "{name:?} is no {kind}'s name; write the name of one in the same namespace"
+        )));
+    }
+}
+
+/// The label of a disk of files: what fits ISO 9660's 32 bytes and is a name everywhere.
+pub(super) fn volume_label(label: &str, at: &Field, errors: &mut Vec<FieldError>) {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"_.-".contains(&c);
+    if !(1..=32).contains(&label.len()) || !label.bytes().all(allowed) {
+        errors.push(at.error(format!(
+            "{label:?} is no volume label; use 1 to 32 of A-Z a-z 0-9 _ . -"
         )));
     }
 }

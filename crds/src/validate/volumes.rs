@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::LocalObjectReference;
 use super::text::{self, Unique};
 use crate::field::Field;
 use crate::{
-    CloudInitConfigDriveSource, CloudInitNoCloudSource, FieldError, HostDisk, HostDiskType,
-    Quantity, Volume,
+    CloudInitConfigDriveSource, CloudInitNoCloudSource, DownwardAPIVolumeSource, FieldError,
+    HostDisk, HostDiskType, Quantity, Volume,
 };
 
 /// KubeVirt's limit of inline cloud-init data, in bytes.
@@ -16,10 +16,19 @@ const CLOUD_INIT_MOST: usize = 2048;
 
 pub(super) fn check(volumes: &[Volume], at: &Field, errors: &mut Vec<FieldError>) {
     let mut names = Unique::new("give each volume a name of its own");
+    let mut claims = Unique::new("a claim is one disk; remove this volume");
+    let mut accounts = Unique::new("a pod has one service account; remove this volume");
     for (index, volume) in volumes.iter().enumerate() {
         let at = at.index(index);
         text::dns_label(&volume.name, &at.at("name"), errors);
         names.add(format!("{:?}", volume.name), at.at("name"), errors);
+        if let Some(claim) = &volume.persistent_volume_claim {
+            let at = at.at("persistentVolumeClaim.claimName");
+            claims.add(format!("{:?}", claim.claim_name), at, errors);
+        }
+        if volume.service_account.is_some() {
+            accounts.add("a service account", at.at("serviceAccount"), errors);
+        }
         source(volume, &at, errors);
     }
 }
@@ -31,10 +40,18 @@ fn source(volume: &Volume, at: &Field, errors: &mut Vec<FieldError>) {
             "cloudInitConfigDrive",
         ),
         (volume.cloud_init_no_cloud.is_some(), "cloudInitNoCloud"),
+        (volume.config_map.is_some(), "configMap"),
         (volume.container_disk.is_some(), "containerDisk"),
+        (volume.downward_api.is_some(), "downwardAPI"),
         (volume.empty_disk.is_some(), "emptyDisk"),
         (volume.ephemeral.is_some(), "ephemeral"),
         (volume.host_disk.is_some(), "hostDisk"),
+        (
+            volume.persistent_volume_claim.is_some(),
+            "persistentVolumeClaim",
+        ),
+        (volume.secret.is_some(), "secret"),
+        (volume.service_account.is_some(), "serviceAccount"),
     ]
     .into_iter()
     .filter_map(|(given, name)| given.then_some(name))
@@ -42,8 +59,9 @@ fn source(volume: &Volume, at: &Field, errors: &mut Vec<FieldError>) {
     match given.as_slice() {
         [_] => {}
         [] => errors.push(at.error(
-            "has no source; add containerDisk, cloudInitNoCloud, cloudInitConfigDrive, emptyDisk, \
-             hostDisk or ephemeral",
+            "has no source; add containerDisk, persistentVolumeClaim, ephemeral, emptyDisk, \
+             hostDisk, cloudInitNoCloud, cloudInitConfigDrive, configMap, secret, serviceAccount \
+             or downwardAPI",
         )),
         several => errors.push(at.error(format!(
             "has {} sources; leave one of {}",
@@ -74,11 +92,72 @@ fn source(volume: &Volume, at: &Field, errors: &mut Vec<FieldError>) {
         let at = at.at("ephemeral.persistentVolumeClaim");
         match &source.persistent_volume_claim {
             None => errors.push(at.error("required; name a claim by claimName")),
-            Some(claim) if !text::is_dns_subdomain(&claim.claim_name) => errors.push(
-                at.at("claimName")
-                    .error(format!("{:?} is no claim's name", claim.claim_name)),
+            Some(claim) => {
+                text::object_name("claim", &claim.claim_name, &at.at("claimName"), errors);
+            }
+        }
+    }
+    if let Some(claim) = &volume.persistent_volume_claim {
+        let at = at.at("persistentVolumeClaim.claimName");
+        text::object_name("claim", &claim.claim_name, &at, errors);
+    }
+    objects(volume, at, errors);
+}
+
+/// Sources that become a disk of files.
+fn objects(volume: &Volume, at: &Field, errors: &mut Vec<FieldError>) {
+    if let Some(source) = &volume.config_map {
+        let at = at.at("configMap");
+        text::object_name("config map", &source.name, &at.at("name"), errors);
+        label(source.volume_label.as_deref(), &at, errors);
+    }
+    if let Some(source) = &volume.secret {
+        let at = at.at("secret");
+        text::object_name("secret", &source.secret_name, &at.at("secretName"), errors);
+        label(source.volume_label.as_deref(), &at, errors);
+    }
+    if let Some(source) = &volume.service_account {
+        let (name, at) = (&source.service_account_name, at.at("serviceAccount"));
+        let at = at.at("serviceAccountName");
+        text::object_name("service account", name, &at, errors);
+    }
+    if let Some(source) = &volume.downward_api {
+        let at = at.at("downwardAPI");
+        downward_api(source, &at, errors);
+        label(source.volume_label.as_deref(), &at, errors);
+    }
+}
+
+fn label(label: Option<&str>, at: &Field, errors: &mut Vec<FieldError>) {
+    if let Some(label) = label {
+        text::volume_label(label, &at.at("volumeLabel"), errors);
+    }
+}
+
+fn downward_api(source: &DownwardAPIVolumeSource, at: &Field, errors: &mut Vec<FieldError>) {
+    let at = at.at("fields");
+    if source.fields.is_empty() {
+        errors.push(at.error("required; name at least one file and its fieldRef"));
+    }
+    let mut paths = Unique::new("give each file a path of its own");
+    for (index, file) in source.fields.iter().enumerate() {
+        let at = at.index(index);
+        let path = &file.path;
+        if path.starts_with('/') || path.split('/').any(|part| ["", "..", "."].contains(&part)) {
+            errors.push(at.at("path").error(format!(
+                "{path:?} is no relative path; write one such as labels, or pod/labels"
+            )));
+        }
+        paths.add(format!("{path:?}"), at.at("path"), errors);
+        match (&file.field_ref, &file.resource_field_ref) {
+            (Some(_), None) | (None, Some(_)) => {}
+            (None, None) => {
+                errors.push(at.error("says nothing; add fieldRef or resourceFieldRef"));
+            }
+            (Some(_), Some(_)) => errors.push(
+                at.at("resourceFieldRef")
+                    .error("excludes fieldRef; leave one of the two"),
             ),
-            Some(_) => {}
         }
     }
 }
@@ -172,14 +251,9 @@ fn data(data: &Data<'_>, at: &Field, errors: &mut Vec<FieldError>) -> usize {
             Err(error) => errors.push(at.error(format!("is not base64: {error}"))),
         }
     }
-    if let Some(reference) = data.secret
-        && !text::is_dns_subdomain(&reference.name)
-    {
-        errors.push(
-            at.at(secret)
-                .at("name")
-                .error(format!("{:?} is no secret's name", reference.name)),
-        );
+    if let Some(reference) = data.secret {
+        let at = at.at(secret).at("name");
+        text::object_name("secret", &reference.name, &at, errors);
     }
     let given: Vec<_> = [
         (data.inline.is_some(), inline),

@@ -67,7 +67,7 @@ fn disks() {
         ),
         (
             "domain: {devices: {disks: [{name: root, lun: {}}]}}",
-            r#"spec.domain.devices.disks[0].lun: volume "root" is no SCSI device; use a hostDisk whose path is one, or use disk"#,
+            r#"spec.domain.devices.disks[0].lun: volume "root" is no SCSI device; use a persistentVolumeClaim or a hostDisk that is one, or use disk"#,
         ),
         (
             "domain: {devices: {disks: [{name: root, blockSize: {}}]}}",
@@ -101,7 +101,7 @@ fn volumes() {
         ),
         (
             "volumes: [{name: root}]",
-            "spec.volumes[0]: has no source; add containerDisk, cloudInitNoCloud, cloudInitConfigDrive, emptyDisk, hostDisk or ephemeral",
+            "spec.volumes[0]: has no source; add containerDisk, persistentVolumeClaim, ephemeral, emptyDisk, hostDisk, cloudInitNoCloud, cloudInitConfigDrive, configMap, secret, serviceAccount or downwardAPI",
         ),
         (
             "volumes: [{name: root, emptyDisk: {capacity: 1Gi}, containerDisk: {image: i}}]",
@@ -145,11 +145,31 @@ fn volumes() {
         ),
         (
             "volumes: [{name: root, ephemeral: {persistentVolumeClaim: {claimName: ../etc}}}]",
-            r#"spec.volumes[0].ephemeral.persistentVolumeClaim.claimName: "../etc" is no claim's name"#,
+            r#"spec.volumes[0].ephemeral.persistentVolumeClaim.claimName: "../etc" is no claim's name; write the name of one in the same namespace"#,
         ),
         (
-            "volumes: [{name: root, persistentVolumeClaim: {claimName: c}}]",
-            "spec.volumes[0].persistentVolumeClaim: not supported yet; use containerDisk, hostDisk or ephemeral",
+            "volumes: [{name: root, persistentVolumeClaim: {}}]",
+            r#"spec.volumes[0].persistentVolumeClaim.claimName: "" is no claim's name; write the name of one in the same namespace"#,
+        ),
+        (
+            "volumes: [{name: root, persistentVolumeClaim: {claimName: A}}]",
+            r#"spec.volumes[0].persistentVolumeClaim.claimName: "A" is no claim's name; write the name of one in the same namespace"#,
+        ),
+        (
+            "volumes: [{name: root, persistentVolumeClaim: {claimName: c}}, {name: b, persistentVolumeClaim: {claimName: c}}]",
+            r#"spec.volumes[1].persistentVolumeClaim.claimName: "c" is used already by spec.volumes[0].persistentVolumeClaim.claimName; a claim is one disk; remove this volume"#,
+        ),
+        (
+            "volumes: [{name: root, persistentVolumeClaim: {claimName: c, hotpluggable: true}}]",
+            "spec.volumes[0].persistentVolumeClaim.hotpluggable: not supported yet; a disk is attached at start",
+        ),
+        (
+            "{domain: {devices: {disks: [{name: root, disk: {}}]}}, volumes: [{name: root, persistentVolumeClaim: {claimName: c, readOnly: true}}]}",
+            r#"spec.domain.devices.disks[0].disk.bus: volume "root" is read-only, and no SATA disk is; use bus virtio or scsi, or cdrom instead of disk"#,
+        ),
+        (
+            "volumes: [{name: root, dataVolume: {name: d}}]",
+            "spec.volumes[0].dataVolume: not supported yet; use persistentVolumeClaim or containerDisk",
         ),
         (
             "volumes: [{name: root, cloudInitNoCloud: {}}]",
@@ -166,6 +186,68 @@ fn volumes() {
         (
             &long,
             "spec.volumes[0].cloudInitNoCloud.userData: has 2049 bytes, and 2048 are the most; put it into a secret and name that by secretRef",
+        ),
+    ]);
+}
+
+#[test]
+fn volumes_of_files() {
+    check(&[
+        (
+            "volumes: [{name: root, configMap: {}}]",
+            "spec.volumes[0].configMap.name: required; add it",
+        ),
+        (
+            "volumes: [{name: root, configMap: {name: a/b}}]",
+            r#"spec.volumes[0].configMap.name: "a/b" is no config map's name; write the name of one in the same namespace"#,
+        ),
+        (
+            "volumes: [{name: root, configMap: {name: a, volumeLabel: 'a b'}}]",
+            r#"spec.volumes[0].configMap.volumeLabel: "a b" is no volume label; use 1 to 32 of A-Z a-z 0-9 _ . -"#,
+        ),
+        (
+            "volumes: [{name: root, secret: {secretName: ''}}]",
+            r#"spec.volumes[0].secret.secretName: "" is no secret's name; write the name of one in the same namespace"#,
+        ),
+        (
+            "volumes: [{name: root, secret: {secretName: a, volumeLabel: ''}}]",
+            r#"spec.volumes[0].secret.volumeLabel: "" is no volume label; use 1 to 32 of A-Z a-z 0-9 _ . -"#,
+        ),
+        (
+            "volumes: [{name: root, secret: {secretName: a, items: []}}]",
+            "spec.volumes[0].secret.items: no such field in kubevirt.io/v1; check its spelling and its place",
+        ),
+        (
+            "volumes: [{name: root, serviceAccount: {serviceAccountName: A}}]",
+            r#"spec.volumes[0].serviceAccount.serviceAccountName: "A" is no service account's name; write the name of one in the same namespace"#,
+        ),
+        (
+            "volumes: [{name: root, serviceAccount: {serviceAccountName: a}}, {name: b, serviceAccount: {serviceAccountName: a}}]",
+            "spec.volumes[1].serviceAccount: a service account is used already by spec.volumes[0].serviceAccount; a pod has one service account; remove this volume",
+        ),
+        (
+            "volumes: [{name: root, downwardAPI: {}}]",
+            "spec.volumes[0].downwardAPI.fields: required; name at least one file and its fieldRef",
+        ),
+        (
+            "volumes: [{name: root, downwardAPI: {fields: [{path: ../a, fieldRef: {fieldPath: metadata.name}}]}}]",
+            r#"spec.volumes[0].downwardAPI.fields[0].path: "../a" is no relative path; write one such as labels, or pod/labels"#,
+        ),
+        (
+            "volumes: [{name: root, downwardAPI: {fields: [{path: a}]}}]",
+            "spec.volumes[0].downwardAPI.fields[0]: says nothing; add fieldRef or resourceFieldRef",
+        ),
+        (
+            "volumes: [{name: root, downwardAPI: {fields: [{path: a, fieldRef: {fieldPath: metadata.name}, resourceFieldRef: {resource: limits.cpu}}]}}]",
+            "spec.volumes[0].downwardAPI.fields[0].resourceFieldRef: excludes fieldRef; leave one of the two",
+        ),
+        (
+            "volumes: [{name: root, downwardAPI: {fields: [{path: a, fieldRef: {fieldPath: metadata.name}}, {path: a, fieldRef: {fieldPath: metadata.uid}}]}}]",
+            r#"spec.volumes[0].downwardAPI.fields[1].path: "a" is used already by spec.volumes[0].downwardAPI.fields[0].path; give each file a path of its own"#,
+        ),
+        (
+            "volumes: [{name: root, sysprep: {configMap: {name: a}}}]",
+            "spec.volumes[0].sysprep: not supported yet; use configMap with volumeLabel unattendCD, and a cdrom",
         ),
     ]);
 }

@@ -1,7 +1,13 @@
 //! Each rule, by the one line that it says.
-#![allow(clippy::unwrap_used, reason = "a test's helper fails the test")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test's helper fails the test"
+)]
 
+mod cluster;
 mod devices;
+mod guest;
 mod machine;
 mod networks;
 
@@ -77,6 +83,14 @@ fn sound_specs_pass() {
         "{domain: {devices: {interfaces: [{name: a}, {name: b, bridge: {}}]}}, networks: [{name: a, pod: {}}, {name: b, multus: {networkName: space/b}}]}",
         "{domain: {devices: {interfaces: [{name: a}, {name: b}]}}, networks: [{name: a, multus: {networkName: blue, default: true}}, {name: b, multus: {networkName: blue, default: false}}]}",
         "volumes: [{name: root, hostDisk: {path: /a, type: Disk}}, {name: more, emptyDisk: {capacity: 1}}]",
+        "volumes: [{name: root, persistentVolumeClaim: {claimName: a.b}}, {name: more, configMap: {name: c, optional: true, volumeLabel: cidata}}]",
+        "{domain: {devices: {disks: [{name: root, disk: {bus: scsi}}]}}, volumes: [{name: root, persistentVolumeClaim: {claimName: c, readOnly: true}}]}",
+        "{domain: {devices: {disks: [{name: root, disk: null, lun: {}}]}}, volumes: [{name: root, persistentVolumeClaim: {claimName: c}}]}",
+        "{serviceAccountName: a, volumes: [{name: root, serviceAccount: {serviceAccountName: a}}, {name: s, secret: {secretName: s}}]}",
+        "volumes: [{name: root, downwardAPI: {volumeLabel: cfg, fields: [{path: pod/labels, fieldRef: {fieldPath: metadata.labels}}]}}]",
+        "{accessCredentials: [{sshPublicKey: {source: {secret: {secretName: s}}, propagationMethod: {noCloud: {}}}}], volumes: [{name: root, cloudInitNoCloud: {userData: a}}]}",
+        "{startStrategy: Paused, livenessProbe: {guestAgentPing: {}}, readinessProbe: {httpGet: {port: web, path: /live, httpHeaders: [{name: a, value: b}]}}, domain: {devices: {interfaces: [{name: default, ports: [{name: web, port: 80}]}]}}}",
+        r#"livenessProbe: {exec: {command: [/bin/sh, -c, "a\nb"]}, periodSeconds: 1}"#,
         r#"{volumes: [{name: root, cloudInitNoCloud: {userData: "\u001b\a\n"}}]}"#,
         "{terminationGracePeriodSeconds: 0, hostname: a, priorityClassName: high, dnsPolicy: Default}",
     ] {
@@ -119,6 +133,18 @@ fn the_pod() {
         (
             "architecture: arm64",
             r#"spec.architecture: "arm64" is not supported yet; use amd64"#,
+        ),
+        (
+            "startStrategy: Running",
+            "spec.startStrategy: unknown variant `Running`; write `Paused`",
+        ),
+        (
+            "serviceAccountName: A",
+            r#"spec.serviceAccountName: "A" is no service account's name; write the name of one in the same namespace"#,
+        ),
+        (
+            "{serviceAccountName: a, volumes: [{name: root, serviceAccount: {serviceAccountName: b}}]}",
+            r#"spec.serviceAccountName: "a" excludes the volume of service account "b"; a pod has one"#,
         ),
         (
             "dnsPolicy: None",
@@ -169,7 +195,7 @@ fn a_machine_is_told_by_its_own_paths() {
     assert_eq!(
         machine(json!({"running": true, "dataVolumeTemplates": [], "tempate": {}})),
         [
-            "spec.dataVolumeTemplates: not supported yet; use containerDisk or hostDisk",
+            "spec.dataVolumeTemplates: not supported yet; make the claim first, and use persistentVolumeClaim",
             "spec.tempate: no such field in kubevirt.io/v1; check its spelling and its place",
         ]
     );
