@@ -76,6 +76,12 @@ enum Command {
         #[arg(long)]
         lock: Option<i32>,
     },
+    /// Prints the directory of libvirt's answers about QEMU, which is asked where there is none.
+    #[command(hide = true)]
+    Capabilities {
+        #[arg(long)]
+        accelerator: Accelerator,
+    },
     /// Runs a tiny guest on /dev/kvm.
     #[command(hide = true)]
     KvmProbe,
@@ -143,6 +149,9 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sandbox { spec, lock } => {
             let spec: shim::Spec = pod::read_json(&spec)?;
             return Ok(shim::keep(&spec, lock)?.into());
+        }
+        Command::Capabilities { accelerator } => {
+            out!("{}", run::capabilities(&root, accelerator)?.display());
         }
         Command::KvmProbe => emulation::probe_kvm().map_err(|cause| anyhow!(cause))?,
     }

@@ -33,7 +33,10 @@ const SCRATCH: &str = ".probe-";
 const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// The directory of cached answers for this machine as it is; made where it is missing.
-pub(super) fn capabilities(root: &Path, accelerator: Accelerator) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// Where the directory cannot be kept, or QEMU cannot be probed.
+pub fn capabilities(root: &Path, accelerator: Accelerator) -> anyhow::Result<PathBuf> {
     let cache = root.join("capabilities").join(key(accelerator));
     if !cache.exists() {
         fill(root, &cache, accelerator)?;

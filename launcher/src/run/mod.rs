@@ -31,6 +31,7 @@ use launcher_api::ConnectError;
 use launcher_api::launcher_client::LauncherClient;
 use tonic::transport::Channel;
 
+pub use cache::capabilities;
 pub use console::{Left, attach};
 pub use inputs::{Binding, load};
 pub use sandbox::{Sandbox, find, is_kept, list};
