@@ -96,6 +96,9 @@ func (c *control) prepare() error {
 	if err := os.WriteFile(filepath.Join(c.directory, "Corefile"), []byte(corefile), 0o644); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(c.directory, "audit.yaml"), []byte(auditPolicy), 0o644); err != nil {
+		return err
+	}
 	return controlNetwork(c.state.Spec.All())
 }
 

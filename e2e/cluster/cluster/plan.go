@@ -132,6 +132,9 @@ func controlComponents(dir string) []Component {
 			"--proxy-client-cert-file=" + pki + "front-proxy.crt", "--proxy-client-key-file=" + pki + "front-proxy.key",
 			// The control plane is no node, so no kube-proxy serves it: it dials pods, not Services.
 			"--enable-aggregator-routing=true",
+			// What pods write, so that a test can count it.
+			"--audit-policy-file=" + dir + "/audit.yaml",
+			"--audit-log-path=" + dir + "/log/audit.log",
 		}},
 		{"kube-controller-manager", []string{
 			"--kubeconfig=" + client("controller-manager"),
@@ -168,6 +171,17 @@ func corefile(dir string) string {
 }
 `, domain, dir+"/pki/dns.kubeconfig")
 }
+
+// auditPolicy has the API server tell who wrote what with a service account.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  userGroups: ["system:serviceaccounts"]
+  verbs: [create, update, patch, delete, deletecollection]
+- level: None
+`
 
 // nodeComponents are the programs of a node, at the paths that its root file system has.
 func nodeComponents(node Node) []Component {
