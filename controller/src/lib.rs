@@ -1,1 +1,8 @@
 //! virt-controller.
+
+pub mod admission;
+pub mod certificates;
+pub mod config;
+pub mod metrics;
+pub mod pod;
+pub mod server;
