@@ -39,6 +39,16 @@ fn kubevirt() -> Value {
     serde_saphyr::from_str(KUBEVIRT).unwrap()
 }
 
+/// `value` without what KubeVirt has only since the oracle was generated.
+fn as_of_the_oracle(value: &Value) -> Value {
+    let mut value = value.clone();
+    for spec in ["/spec", "/spec/template/spec"] {
+        let spec = value.pointer_mut(spec).and_then(Value::as_object_mut);
+        spec.and_then(|spec| spec.remove("serviceAccountName"));
+    }
+    value
+}
+
 /// `value` as a `T` writes it.
 fn through<T: DeserializeOwned + Serialize>(value: &Value) -> Value {
     let typed: T = serde_json::from_value(value.clone()).unwrap();
@@ -50,11 +60,12 @@ fn a_machine_comes_back_whole() {
     let given = machine();
     let ours = through::<crds::VirtualMachine>(&given);
     assert_same(&ours, &given, "ours");
-    let theirs = through::<virtualmachines::VirtualMachine>(&ours);
-    assert_same(&theirs, &ours, "theirs");
+    let known = as_of_the_oracle(&ours);
+    let theirs = through::<virtualmachines::VirtualMachine>(&known);
+    assert_same(&theirs, &known, "theirs");
     assert_same(
         &through::<crds::VirtualMachine>(&theirs),
-        &given,
+        &known,
         "ours again",
     );
 }
@@ -64,11 +75,12 @@ fn an_instance_comes_back_whole() {
     let given = instance();
     let ours = through::<crds::VirtualMachineInstance>(&given);
     assert_same(&ours, &given, "ours");
-    let theirs = through::<virtualmachineinstances::VirtualMachineInstance>(&ours);
-    assert_same(&theirs, &ours, "theirs");
+    let known = as_of_the_oracle(&ours);
+    let theirs = through::<virtualmachineinstances::VirtualMachineInstance>(&known);
+    assert_same(&theirs, &known, "theirs");
     assert_same(
         &through::<crds::VirtualMachineInstance>(&theirs),
-        &given,
+        &known,
         "ours again",
     );
 }
