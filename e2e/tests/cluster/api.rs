@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube_client::api::{
     Api as Typed, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams,
+    ValidationDirective,
 };
+use kube_client::config::AuthInfo;
 use kube_client::core::{ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
-use kube_client::{Client, Error};
+use kube_client::{Client, Config, Error};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -23,14 +25,20 @@ pub(crate) const PROBE: &str = "registry:5000/ferrovirt/probe:devel";
 /// A client.
 pub(crate) struct Api {
     client: Client,
+    config: Config,
     /// In the names of everything that is made, so that one cluster serves one test after another.
     run: String,
 }
 
 impl Api {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
+        let client = Client::try_from(config.clone()).expect("a client can be made");
         let run = format!("{:x}", std::process::id());
-        Self { client, run }
+        Self {
+            client,
+            config,
+            run,
+        }
     }
 
     /// A name of this run's own, for objects without a namespace.
@@ -67,6 +75,15 @@ impl Api {
 
     /// Applies an object that may be refused.
     pub(crate) async fn try_apply(&self, object: Value) -> Result<DynamicObject, Error> {
+        self.apply_with(object, ValidationDirective::Warn).await
+    }
+
+    /// Applies an object; `unknown` is what the API server does about fields that it does not know.
+    pub(crate) async fn apply_with(
+        &self,
+        object: Value,
+        unknown: ValidationDirective,
+    ) -> Result<DynamicObject, Error> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let name = text(&object["metadata"]["name"]);
         let namespace = object["metadata"]["namespace"].as_str();
@@ -75,8 +92,56 @@ impl Api {
             &text(&object["kind"]),
             namespace,
         );
-        let params = PatchParams::apply("e2e").force();
+        let params = PatchParams {
+            field_validation: Some(unknown),
+            ..PatchParams::apply("e2e").force()
+        };
         typed.patch(&name, &params, &Patch::Apply(&object)).await
+    }
+
+    /// Merges into an object.
+    pub(crate) async fn patch(
+        &self,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Value,
+    ) -> Result<DynamicObject, Error> {
+        let typed = self.dynamic(version, kind, namespace);
+        let params = PatchParams::default();
+        typed.patch(name, &params, &Patch::Merge(patch)).await
+    }
+
+    /// Merges into an object's status.
+    pub(crate) async fn patch_status(
+        &self,
+        version: &str,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<DynamicObject, Error> {
+        let typed = self.dynamic(version, kind, Some(namespace));
+        let params = PatchParams::default();
+        typed
+            .patch_status(name, &params, &Patch::Merge(patch))
+            .await
+    }
+
+    /// The same API, as the owner of a token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        let mut config = self.config.clone();
+        config.auth_info = AuthInfo {
+            token: Some(token.to_owned().into()),
+            ..AuthInfo::default()
+        };
+        let client = Client::try_from(config.clone()).expect("a client can be made");
+        Self {
+            client,
+            config,
+            run: self.run.clone(),
+        }
     }
 
     /// Reads an object.
@@ -134,10 +199,10 @@ impl Api {
 
     /// Asks a machine to start or to stop, as KubeVirt's API does it.
     pub(crate) async fn request_state(&self, namespace: &str, name: &str, requests: Value) {
-        let typed = self.dynamic("kubevirt.io/v1", "VirtualMachine", Some(namespace));
-        let patch = Patch::Merge(json!({"status": {"stateChangeRequests": requests}}));
-        let params = PatchParams::default();
-        let patched = typed.patch_status(name, &params, &patch).await;
+        let patch = json!({"status": {"stateChangeRequests": requests}});
+        let patched =
+            self.patch_status("kubevirt.io/v1", "VirtualMachine", namespace, name, &patch);
+        let patched = patched.await;
         patched.unwrap_or_else(|error| panic!("{name}: {requests}: {error}"));
     }
 
@@ -212,6 +277,16 @@ impl Api {
     pub(crate) async fn logs(&self, namespace: &str, pod: &str) -> String {
         let logs = self.pods(namespace).logs(pod, &LogParams::default()).await;
         logs.unwrap_or_else(|error| panic!("logs of {pod}: {error}"))
+    }
+
+    /// What one container of a pod has printed.
+    pub(crate) async fn container_logs(&self, namespace: &str, pod: &str, name: &str) -> String {
+        let params = LogParams {
+            container: Some(name.to_owned()),
+            ..LogParams::default()
+        };
+        let logs = self.pods(namespace).logs(pod, &params).await;
+        logs.unwrap_or_else(|error| panic!("logs of {pod}, {name}: {error}"))
     }
 
     /// What a shell script prints that runs in a pod.

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::repository;
-use kube_client::Client;
 use kube_client::config::{Config, KubeConfigOptions, Kubeconfig};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::api::Api;
 use crate::machine::{Lives, Machine};
@@ -36,12 +36,17 @@ struct Own {
 impl Cluster {
     /// The cluster of `KUBECONFIG`; where that is not set, a new one.
     pub(crate) fn start(name: &str, nodes: u8) -> Self {
+        Self::start_on("bridge", name, nodes)
+    }
+
+    /// The same, with the pod network that is named where it is a new one.
+    pub(crate) fn start_on(network: &str, name: &str, nodes: u8) -> Self {
         match std::env::var_os("KUBECONFIG") {
             Some(kubeconfig) => Self {
                 kubeconfig: kubeconfig.into(),
                 own: None,
             },
-            None => Self::make(name, nodes),
+            None => Self::make(network, name, nodes),
         }
     }
 
@@ -52,11 +57,11 @@ impl Cluster {
                 eprintln!("skipped: KUBECONFIG names a cluster that is not the test's");
                 None
             }
-            None => Some(Self::make(name, nodes)),
+            None => Some(Self::make("bridge", name, nodes)),
         }
     }
 
-    fn make(name: &str, nodes: u8) -> Self {
+    fn make(network: &str, name: &str, nodes: u8) -> Self {
         // Two runs at a time do not meet.
         let name = format!("{name}-{}", std::process::id());
         let directory = output().join("cluster/clusters").join(&name);
@@ -67,7 +72,7 @@ impl Cluster {
         };
         let images = ["cluster/images", "images", "ferrovirt"].map(|layout| output().join(layout));
         let mut up = own.command("up");
-        up.args(["--nodes", &nodes.to_string()]);
+        up.args(["--nodes", &nodes.to_string(), "--cni", network]);
         // A test run that is killed stops nothing itself.
         up.args(["--owner", &std::process::id().to_string()]);
         for layout in images {
@@ -95,7 +100,7 @@ impl Cluster {
                 .build()
                 .expect("a runtime can be made");
             runtime.block_on(async {
-                let api = Api::new(client(&self.kubeconfig).await);
+                let api = Api::new(config(&self.kubeconfig).await);
                 test(&api).await;
             });
         };
@@ -104,6 +109,40 @@ impl Cluster {
             self.keep_artefacts();
             resume_unwind(panic);
         }
+    }
+
+    /// `cluster node ACTION NODE`; false where the cluster is another's.
+    pub(crate) fn node(&self, action: &str, node: &str) -> bool {
+        let Some(own) = &self.own else { return false };
+        run(own.command("node").args([action, node]));
+        true
+    }
+
+    /// Kills a component of the control plane, where the cluster is ours and it runs.
+    pub(crate) fn kill_component(&self, name: &str) {
+        let Some(own) = &self.own else { return };
+        let network = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let ours = network(own.pid("control"));
+        for pid in crate::machine::pids() {
+            let program = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let program = program.split(|&byte| byte == 0).next().unwrap_or_default();
+            let program = Path::new(std::str::from_utf8(program).unwrap_or_default());
+            if program.file_name().is_some_and(|file| file == name) && network(pid) == ours {
+                let pid = i32::try_from(pid).expect("a pid is an i32");
+                // It may have ended since.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// The entries of the API server's audit log; none where the cluster is another's.
+    pub(crate) fn audit(&self, wanted: impl Fn(&Value) -> bool) -> Option<Vec<Value>> {
+        let log = self.own.as_ref()?.directory.join("log/audit.log");
+        let log = fs::read_to_string(log).expect("the API server keeps an audit log");
+        let entries = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        Some(entries.filter(wanted).collect())
     }
 
     /// Logs, events and pods, for whoever looks into a failure.
@@ -228,12 +267,11 @@ fn output() -> PathBuf {
     output.canonicalize().expect("e2e/cluster/build has run")
 }
 
-async fn client(kubeconfig: &Path) -> Client {
+async fn config(kubeconfig: &Path) -> Config {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("the kubeconfig can be read");
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    let config = config.expect("the kubeconfig names a cluster");
-    Client::try_from(config).expect("a client can be made")
+    config.expect("the kubeconfig names a cluster")
 }
 
 fn run(command: &mut Command) {

@@ -111,7 +111,7 @@ impl Lives {
     }
 }
 
-fn pids() -> impl Iterator<Item = u32> {
+pub(crate) fn pids() -> impl Iterator<Item = u32> {
     entries("/proc").filter_map(|name| name.parse().ok())
 }
 

@@ -28,6 +28,8 @@ mod traffic;
 mod vms;
 mod volumes;
 
+use std::time::Duration;
+
 use cluster::Cluster;
 
 #[test]
@@ -67,10 +69,57 @@ fn machines_run_on_a_cluster() {
     let cluster = Cluster::start("machines", 2);
     cluster.run(async |api| {
         let ferrovirt = vms::Installation::new(&cluster, api).await;
+        vms::accounts_can_do_what_is_written(&ferrovirt);
+        tokio::join!(
+            vms::a_faulty_manifest_is_refused_by_its_field(api),
+            vms::what_hinders_a_start_is_told(api),
+            vms::a_launcher_holds_nothing(&ferrovirt),
+        );
+        tokio::join!(
+            vms::a_start_takes_few_writes(&ferrovirt),
+            vms::a_stolen_token_is_good_for_its_node_only(&ferrovirt),
+        );
         vms::each_run_strategy_does_what_it_says(api).await;
-        vms::what_hinders_a_start_is_told(api).await;
         vms::each_end_is_told_as_it_was(&ferrovirt).await;
-        vms::each_example_runs(&ferrovirt).await;
+        vms::a_drained_node_is_left(&ferrovirt).await;
+        vms::a_dead_nodes_machine_waits_for_certainty(&ferrovirt).await;
+        vms::deletion_leaves_nothing(ferrovirt).await;
     });
     cluster.stop();
+}
+
+#[test]
+fn machines_outlive_what_runs_them() {
+    let cluster = Cluster::start("outlive", 1);
+    cluster.run(async |api| {
+        let ferrovirt = vms::Installation::new(&cluster, api).await;
+        vms::a_guest_outlives_every_part_of_ours(&ferrovirt).await;
+        vms::a_guest_outlives_the_api_server(&ferrovirt, Duration::from_secs(20)).await;
+        vms::guests_outlive_random_kills(&ferrovirt, 10).await;
+    });
+    cluster.stop();
+}
+
+#[test]
+#[ignore = "takes half an hour"]
+fn machines_outlive_two_hundred_kills() {
+    let cluster = Cluster::start("soak", 2);
+    cluster.run(async |api| {
+        let ferrovirt = vms::Installation::new(&cluster, api).await;
+        vms::a_guest_outlives_the_api_server(&ferrovirt, Duration::from_secs(120)).await;
+        vms::guests_outlive_random_kills(&ferrovirt, 200).await;
+    });
+    cluster.stop();
+}
+
+#[test]
+fn examples_run_on_either_network() {
+    for network in ["bridge", "ptp"] {
+        let cluster = Cluster::start_on(network, "examples", 1);
+        cluster.run(async |api| {
+            let ferrovirt = vms::Installation::new(&cluster, api).await;
+            vms::each_example_runs(&ferrovirt).await;
+        });
+        cluster.stop();
+    }
 }

@@ -214,6 +214,12 @@ impl<'a> Guest<'a> {
 
     /// Kills its QEMU, from a pod that sees the node's processes.
     pub(crate) async fn kill_qemu(&self, from: &str) {
+        let killed = self.try_kill_qemu(from).await;
+        killed.unwrap_or_else(|error| panic!("{}'s QEMU is not there: {error}", self.name));
+    }
+
+    /// The same, where it may be on another node.
+    pub(crate) async fn try_kill_qemu(&self, from: &str) -> Result<String, String> {
         let name = format!("guest={}_{},", self.namespace, self.name);
         let script = format!(
             "for process in /proc/[0-9]*; do
@@ -223,7 +229,7 @@ impl<'a> Guest<'a> {
              done
              exit 1"
         );
-        self.api.shell(self.namespace, from, &script).await;
+        self.api.try_shell(self.namespace, from, &script).await
     }
 
     /// Deletes its object, and waits until that is gone.

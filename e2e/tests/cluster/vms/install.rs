@@ -13,7 +13,7 @@ pub(crate) const NAMESPACE: &str = "ferrovirt";
 
 /// Ferrovirt, installed.
 pub(crate) struct Installation<'a> {
-    cluster: &'a Cluster,
+    pub(crate) cluster: &'a Cluster,
     pub(crate) api: &'a Api,
 }
 
@@ -62,6 +62,42 @@ impl<'a> Installation<'a> {
             self.api.try_apply(object.clone()).await.ok().map(|_| ())
         })
         .await;
+    }
+
+    /// The token of the handler on a node, as whoever has taken that node over has it.
+    pub(crate) async fn token_of_handler(&self, node: &str) -> String {
+        let pods = self.api.pods(NAMESPACE);
+        let params = kube_client::api::ListParams::default()
+            .labels("app.kubernetes.io/name=virt-handler")
+            .fields(&format!("spec.nodeName={node}"));
+        let pods = pods.list(&params).await.expect("pods can be listed");
+        let pod = pods
+            .items
+            .into_iter()
+            .next()
+            .expect("every node has a handler");
+        let (name, uid) = (pod.metadata.name, pod.metadata.uid);
+        let name = name.expect("every object has a name");
+        let uid = uid.expect("every object has a uid");
+        let token = self.kubectl(&[
+            "create",
+            "token",
+            "virt-handler",
+            "-n",
+            NAMESPACE,
+            "--bound-object-kind=Pod",
+            "--bound-object-name",
+            &name,
+            "--bound-object-uid",
+            &uid,
+        ]);
+        token.trim().to_owned()
+    }
+
+    /// `kubectl delete -k deploy`.
+    pub(crate) fn uninstall(self) {
+        let deploy = repository().join("deploy").display().to_string();
+        self.kubectl(&["delete", "-k", &deploy, "--wait"]);
     }
 
     /// Runs kubectl; what it printed.

@@ -1,0 +1,145 @@
+//! What a launcher may do, and what a stolen token is good for.
+
+use serde_json::json;
+
+use super::guest::{Guest, mini};
+use super::install::{Installation, NAMESPACE};
+use crate::api::on_the_node;
+
+/// Prints, of each process of a machine's pod, its name and what it holds.
+const HOLDINGS: &str = r#"
+for process in /proc/[0-9]*; do
+    grep -q POD_UID $process/cgroup 2>/dev/null || continue
+    echo "$(cat $process/comm) $(grep -E '^(Uid|Gid|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' \
+        $process/status | tr -s '\t\n' ' ')"
+done
+"#;
+
+/// Once the guest runs nobody in its pod holds a capability or is root.
+pub(crate) async fn a_launcher_holds_nothing(ferrovirt: &Installation<'_>) {
+    let api = ferrovirt.api;
+    let namespace = &api.namespace("privileges").await;
+    let guest = Guest::instance(api, namespace, "plain", mini()).await;
+    guest.answers().await;
+    let vmi = guest.vmi().await.expect("it runs");
+    let node = vmi["status"]["nodeName"].as_str().expect("it is on a node");
+    api.run_pod(namespace, on_the_node("looker", node)).await;
+    let pods = guest.pods().await;
+    let pod = api.get("v1", "Pod", Some(namespace), &pods[0]).await;
+    let pod = pod.expect("it has a pod");
+    let uid = pod.metadata.uid.expect("every object has a uid");
+    let holdings = api
+        .shell(namespace, "looker", &HOLDINGS.replace("POD_UID", &uid))
+        .await;
+    let processes: Vec<_> = holdings
+        .lines()
+        .filter(|line| !line.starts_with("pause "))
+        .collect();
+    for name in [
+        "virt-launcher",
+        "virt-worker",
+        "qemu-system-x86",
+        "virt-sidecar",
+    ] {
+        assert!(
+            processes.iter().any(|line| line.starts_with(name)),
+            "no {name}: {holdings}"
+        );
+    }
+    for process in processes {
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert!(
+                process.contains(&format!("{set}: 0000000000000000 ")),
+                "{process}"
+            );
+        }
+        assert!(process.contains("Uid: 107 107 107 107 "), "{process}");
+        assert!(process.contains("Gid: 107 107 107 107 "), "{process}");
+        assert!(process.contains("NoNewPrivs: 1 "), "{process}");
+        assert!(process.contains("Seccomp: 2"), "{process}");
+    }
+    let spec = &pod.data["spec"];
+    assert_eq!(spec["automountServiceAccountToken"], false);
+    let volumes = spec["volumes"].to_string();
+    assert!(
+        !volumes.contains("serviceAccountToken") && !volumes.contains("hostPath"),
+        "{volumes}"
+    );
+    // It says that it asked QEMU nothing.
+    let logs = api.container_logs(namespace, &pods[0], "compute").await;
+    assert!(logs.contains("QEMU's capabilities were known"), "{logs}");
+    guest.delete("VirtualMachineInstance").await;
+}
+
+/// A handler's token, taken to another node's instances.
+pub(crate) async fn a_stolen_token_is_good_for_its_node_only(ferrovirt: &Installation<'_>) {
+    let api = ferrovirt.api;
+    let namespace = &api.namespace("stolen").await;
+    let guest = Guest::instance(api, namespace, "target", mini()).await;
+    let vmi = guest.phase("Running").await;
+    let own = vmi["status"]["nodeName"].as_str().expect("it is on a node");
+    for node in api.nodes().await {
+        let thief = ferrovirt.token_of_handler(&node).await;
+        let thief = api.with_token(&thief);
+        let patch = json!({"status": {"reason": "Stolen"}});
+        let tried = thief.patch_status(
+            "kubevirt.io/v1",
+            "VirtualMachineInstance",
+            namespace,
+            "target",
+            &patch,
+        );
+        let tried = tried.await;
+        if node == own {
+            tried.expect("a handler writes what belongs to its node");
+        } else {
+            let error = tried
+                .expect_err("another node's handler must not")
+                .to_string();
+            assert!(error.contains("own node"), "{error}");
+            let label = json!({"metadata": {"labels": {"stolen": "yes"}}});
+            let other = thief.patch("v1", "Node", None, own, &label);
+            let error = other.await.expect_err("nor its node").to_string();
+            assert!(error.contains("own node"), "{error}");
+        }
+        for (version, kind, name) in [
+            ("v1", "Secret", "virt-controller-certificates"),
+            ("v1", "ConfigMap", "any"),
+        ] {
+            let read = thief.get(version, kind, Some(NAMESPACE), name).await;
+            assert!(read.is_err(), "{kind}");
+        }
+    }
+    guest.delete("VirtualMachineInstance").await;
+}
+
+/// What each account may do is what is written down, and no more.
+pub(crate) fn accounts_can_do_what_is_written(ferrovirt: &Installation<'_>) {
+    for account in ["virt-controller", "virt-handler"] {
+        let user = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
+        for namespace in [NAMESPACE, "default"] {
+            let list = ferrovirt.kubectl(&[
+                "auth",
+                "can-i",
+                "--list",
+                &user,
+                "-n",
+                namespace,
+                "--no-headers",
+            ]);
+            let mut lines: Vec<_> = list
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+                .collect();
+            lines.sort();
+            // What every account of a cluster may do is not ours.
+            lines.retain(|line| !line.starts_with('[') && !line.starts_with("selfsubject"));
+            let file = e2e::repository().join(format!(
+                "e2e/tests/cluster/vms/can-i/{account}.{namespace}.txt"
+            ));
+            let written = std::fs::read_to_string(&file).unwrap_or_default();
+            let now = lines.join("\n") + "\n";
+            assert_eq!(now, written, "{}", file.display());
+        }
+    }
+}
