@@ -1,0 +1,184 @@
+//! VirtualMachineInstance to pod.
+//!
+//! ```text
+//!            pod made          pod has a node       (handler)
+//!  Pending ------------> Scheduling ------> Scheduled ------> Running <----> Unknown
+//!                             |                 |               |     node is not ready
+//!                             '-----------------+---------------'-----> Succeeded, Failed
+//!                                       the pod is over, or gone
+//! ```
+//!
+//! The handler writes Running, and Running again when a node that was lost is back. It hears of a
+//! guest's end first; the controller writes the final phase where the handler has not.
+
+mod outcome;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crds::{VirtualMachineInstance, VirtualMachineInstancePhase as Phase};
+use k8s_openapi::jiff::Timestamp;
+
+use super::condition::{self, Condition, FALSE, POD_SCHEDULED, SYNCHRONIZED};
+use super::{Decision, Event, FAILED_CREATE, Failure, Launcher, Write};
+
+pub use status::NOT_READY_HANDLER;
+
+/// The finalizer that keeps an instance until its pod is gone (KubeVirt's
+/// `VirtualMachineInstanceFinalizer`).
+pub const FINALIZER: &str = "foregroundDeleteVirtualMachine";
+
+/// A claim that the instance names does not exist (KubeVirt's `FailedPvcNotFoundReason`).
+pub(super) const PVC_NOT_FOUND: &str = "FailedPvcNotFound";
+
+/// What is known of an instance.
+#[derive(Clone, Debug, Default)]
+pub struct VmiSnapshot {
+    /// The instance.
+    pub vmi: Arc<VirtualMachineInstance>,
+    /// The pod that it controls.
+    pub pod: Option<Arc<Launcher>>,
+    /// The pod's node is heard from. Of no meaning while the pod has no node.
+    pub node_ready: bool,
+    /// What nodes offer, for the instance to say why it waits.
+    pub offers: Offers,
+    /// The claims that it names and that do not exist.
+    pub missing_claims: Vec<String>,
+    /// Why the pod could not be made, just now.
+    pub failure: Option<Failure>,
+}
+
+/// What the cluster's nodes offer to launchers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// A node has a handler that is ready.
+    pub handler: bool,
+    /// A node has KVM.
+    pub kvm: bool,
+}
+
+/// What to do about the instance.
+pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision {
+    let metadata = &snapshot.vmi.metadata;
+    let deleting = metadata.deletion_timestamp.is_some();
+    match &snapshot.pod {
+        Some(pod) if deleting && !pod.deleting => Decision::write(vec![
+            Write::DeletePod {
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+            },
+            Event::normal(
+                "SuccessfulDelete",
+                format!("Deleted virtual machine pod {}", pod.name),
+            ),
+        ]),
+        Some(_) => apply(snapshot, now),
+        None if deleting => {
+            let finalizers = metadata.finalizers.iter().flatten();
+            let held = finalizers.into_iter().any(|name| name == FINALIZER);
+            Decision::write(match held {
+                true => vec![Write::ConfirmNoPod, Write::RemoveVmiFinalizer],
+                false => Vec::new(),
+            })
+        }
+        None if may_create(snapshot) => Decision::write(vec![
+            Write::CreatePod,
+            Event::normal("SuccessfulCreate", "Created virtual machine pod".to_owned()),
+        ]),
+        None => apply(snapshot, now),
+    }
+}
+
+/// The instance never had a pod, and nothing is in the way of one. A pod is made once: when it is
+/// gone, so is the machine that ran in it.
+fn may_create(snapshot: &VmiSnapshot) -> bool {
+    phase(&snapshot.vmi) == Phase::Pending
+        && snapshot.missing_claims.is_empty()
+        && snapshot.failure.is_none()
+}
+
+/// Writes down how things stand, where that has changed.
+fn apply(snapshot: &VmiSnapshot, now: Timestamp) -> Decision {
+    let current = status::owned(&snapshot.vmi);
+    let wanted = status::wanted(snapshot, now);
+    if wanted == current {
+        return Decision::default();
+    }
+    let mut writes = Vec::new();
+    let ends = |phase| matches!(phase, Some(Phase::Succeeded | Phase::Failed));
+    let ended = ends(wanted.phase) && !ends(current.phase);
+    if ended && snapshot.pod.is_none() {
+        writes.push(Write::ConfirmNoPod);
+    }
+    let events = events(&current.conditions, &wanted.conditions);
+    let stopped = ended.then(|| stopped(&wanted));
+    let lost = (wanted.phase == Some(Phase::Unknown) && current.phase != wanted.phase)
+        .then(|| Event::warning("NodeNotReady", "The node is not heard from".to_owned()));
+    writes.push(Write::ApplyVmiStatus(Box::new(wanted)));
+    writes.extend(events);
+    writes.extend(stopped);
+    writes.extend(lost);
+    Decision::write(writes)
+}
+
+/// Tells why the instance waits, once.
+fn events(current: &[Condition], wanted: &[Condition]) -> Vec<Write> {
+    let is_false = |conditions: &[Condition], type_| {
+        condition::find(conditions, type_)
+            .filter(|condition| condition.status == FALSE)
+            .cloned()
+    };
+    [POD_SCHEDULED, SYNCHRONIZED]
+        .into_iter()
+        .filter(|type_| is_false(current, type_).is_none())
+        .filter_map(|type_| is_false(wanted, type_))
+        .map(|condition| {
+            let reason = condition.reason.unwrap_or_default();
+            Event::warning(&reason, condition.message.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// Tells that the machine has ended, as KubeVirt's handler does.
+fn stopped(status: &crds::VirtualMachineInstanceStatus) -> Write {
+    let said = condition::find(&status.conditions, SYNCHRONIZED);
+    let said = said.and_then(|condition| condition.message.as_deref());
+    match status.phase {
+        Some(Phase::Succeeded) => Event::normal(
+            "Stopped",
+            "The VirtualMachineInstance was shut down.".to_owned(),
+        ),
+        _ => Event::warning(
+            "Stopped",
+            format!(
+                "The VirtualMachineInstance failed: {}",
+                said.unwrap_or("its pod is gone")
+            ),
+        ),
+    }
+}
+
+/// The phase that the instance is in. One without a status has not been looked at.
+pub(super) fn phase(vmi: &VirtualMachineInstance) -> Phase {
+    let status = vmi.status.as_ref();
+    status
+        .and_then(|status| status.phase)
+        .unwrap_or(Phase::Pending)
+}
+
+/// Nothing follows this phase.
+pub(super) fn is_final(phase: Phase) -> bool {
+    matches!(phase, Phase::Succeeded | Phase::Failed)
+}
+
+/// The names of the claims that the instance's volumes are on.
+pub fn claims(spec: &crds::VirtualMachineInstanceSpec) -> impl Iterator<Item = &str> {
+    spec.volumes.iter().filter_map(|volume| {
+        let own = volume.persistent_volume_claim.as_ref();
+        let beneath = volume.ephemeral.as_ref();
+        own.map(|claim| claim.claim_name.as_str())
+            .or(beneath.and_then(|e| Some(e.persistent_volume_claim.as_ref()?.claim_name.as_str())))
+    })
+}

@@ -1,0 +1,92 @@
+//! How a machine ended, as its pod shows it.
+
+use crds::VirtualMachineInstancePhase as Phase;
+
+use crate::reconcile::{Launcher, PodCondition};
+
+/// What init's exit status says of the machine: it ended well.
+const ENDED: i32 = 0;
+/// What init's exit status says of the machine: it failed. Any other: it was never set up.
+const FAILED: i32 = 3;
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Succeeded or Failed.
+    pub phase: Phase,
+    /// Why, for programs; of a failure.
+    pub reason: String,
+    /// Why, for people; of a failure.
+    pub message: String,
+}
+
+impl Outcome {
+    const SUCCEEDED: Self = Self {
+        phase: Phase::Succeeded,
+        reason: String::new(),
+        message: String::new(),
+    };
+
+    fn failed(reason: &str, message: &str) -> Self {
+        Self {
+            phase: Phase::Failed,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
+    /// The pod is gone, and nobody asked the instance to end.
+    pub(super) fn gone() -> Self {
+        Self::failed("PodDeleted", "the pod is gone")
+    }
+}
+
+/// How the machine ended, if the pod says that it did. `asked`: the instance is being deleted.
+pub(super) fn outcome(pod: &Launcher, asked: bool) -> Option<Outcome> {
+    let over = pod.over.as_ref();
+    if pod.ended.is_none() && over.is_none() {
+        return None;
+    }
+    // A machine that is taken away is shut down, which looks like its own wish.
+    if pod.deleting && !asked {
+        return Some(taken(pod.disruption.as_ref()));
+    }
+    let Some(ended) = &pod.ended else {
+        // The kubelet did not take the pod, or put it out, or has forgotten its containers.
+        return over.map(|over| match over.succeeded {
+            true => Outcome::SUCCEEDED,
+            false => Outcome::failed(or(&over.reason, "PodFailed"), &over.message),
+        });
+    };
+    let said = or(&ended.message, "the launcher did not say why");
+    Some(match ended.status {
+        ENDED => Outcome::SUCCEEDED,
+        FAILED => Outcome::failed("GuestFailed", said),
+        status => {
+            let put_out = over.filter(|over| !over.reason.is_empty());
+            if let Some(over) = put_out {
+                return Some(Outcome::failed(&over.reason, &over.message));
+            }
+            let reason = match ended.reason.as_str() {
+                "" | "Error" => "LauncherFailed",
+                reason => reason,
+            };
+            Outcome::failed(reason, &format!("{said} (exit status {status})"))
+        }
+    })
+}
+
+/// The pod was deleted under the machine: evicted, preempted, drained, or by hand.
+fn taken(disruption: Option<&PodCondition>) -> Outcome {
+    match disruption {
+        Some(why) => Outcome::failed(
+            "Evicted",
+            &format!("the pod was evicted: {}", or(&why.message, &why.reason)),
+        ),
+        None => Outcome::failed("PodDeleted", "the pod was deleted"),
+    }
+}
+
+fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    if text.is_empty() { otherwise } else { text }
+}
