@@ -222,6 +222,8 @@ serializeImagePulls: false
 imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%%, nodefs.inodesFree: 1%%, imagefs.available: 1%%}
 nodeStatusUpdateFrequency: 2s
+# What tests kill comes back in a test's time, however often.
+crashLoopBackOff: {maxContainerRestartPeriod: 2s}
 nodeLeaseDurationSeconds: 12
 `, dnsV4, domain),
 		"kubernetes/proxy.yaml": fmt.Sprintf(`apiVersion: kubeproxy.config.k8s.io/v1alpha1
