@@ -86,7 +86,7 @@ fuzz: setup ## try inputs on each parser for FUZZ_SECONDS, 30 unless set; 600 fo
 	@echo '== fuzz'
 	@fuzz/run $(FUZZ_SECONDS)
 
-bench: build guests cluster-build ## measure what docs/benchmarks.md promises, and write it; takes 25 minutes
+bench: build guests images ## measure what docs/benchmarks.md promises, and write it; takes 25 minutes
 	@cargo bench --locked -p netbind --bench answer
 	@cargo bench --locked -p netbind --bench wire >$(TARGET)/wire.json
 	@cargo bench --locked -p netbind --bench forward >$(TARGET)/forward.json

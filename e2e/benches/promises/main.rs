@@ -1,8 +1,8 @@
 //! `docs/benchmarks.md`: every promise in numbers, measured next to its peer.
 //!
 //! ```text
-//! start, crowd, network, throughput, cluster ─▶ measured here, on real parts ────────┐
-//! netbind's benches `wire`, `forward`, `answer` ─▶ read from the target directory ────┴▶ page
+//! start, crowd, network, throughput, cluster, machines ─▶ measured here, on real parts ┐
+//! netbind's benches `wire`, `forward`, `answer` ─▶ read from the target directory ─────┴▶ page
 //! ```
 //!
 //! Without arguments all is measured and the page written; parts named as arguments are printed.
@@ -73,6 +73,9 @@ fn main() -> ExitCode {
     }
     if wanted("cluster") {
         sections.push(cluster::measure(rounds / 2));
+    }
+    if wanted("machines") {
+        sections.push(cluster::machines(rounds));
     }
     let page = report::page(&sections);
     if parts.is_empty() && !quick {
