@@ -1,0 +1,287 @@
+//! What virt-controller serves.
+//!
+//! ```text
+//! :8443, TLS    /mutate  /validate              the API server's webhooks
+//! :8080, plain  /healthz  /readyz  /metrics     the kubelet, Prometheus
+//! ```
+//!
+//! Everything is bounded: how many connections there are, how long a TLS handshake, the next
+//! request's head, its body and its answer may take, and how large a body is. Connections are
+//! HTTP/1.1 and may be upgraded; a router that wants to, can.
+//!
+//! A process that ends says so first: `/readyz` fails and every answer closes its connection,
+//! while new connections are still taken, because it takes the cluster a moment to send them
+//! elsewhere. Only then it stops listening and finishes what it has begun.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use crate::admission::{Cluster, Webhook};
+use crate::certificates::Identity;
+use crate::config::Settings;
+use crate::metrics::Metrics;
+
+/// A review holds an object and what it was before, each at most 1.5 MiB, the most that etcd
+/// takes.
+pub const BODY_MOST: usize = 3 << 20;
+/// The most connections of one listener. More wait in its backlog.
+pub const CONNECTIONS_MOST: usize = 256;
+/// How long a TLS handshake may take.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may be idle, and how long the head of a request may take.
+pub const IDLE: Duration = Duration::from_secs(30);
+/// How long a request may take, its body included: as long as an API server ever waits for a
+/// webhook that is configured as ours are.
+pub const REQUEST: Duration = Duration::from_secs(10);
+/// How long new connections are taken after `/readyz` began to fail.
+pub const LAME_DUCK: Duration = Duration::from_secs(5);
+
+/// Whether requests should come here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not yet: something that is needed to answer is not known.
+    Starting,
+    /// Yes.
+    Ready,
+    /// Not any more: the process ends.
+    Draining,
+}
+
+/// What the answers are made from.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where our components are.
+    pub namespace: Arc<str>,
+    /// What the cluster's admin allows.
+    pub settings: watch::Receiver<Settings>,
+    /// Whether requests should come here.
+    pub readiness: watch::Receiver<Readiness>,
+}
+
+/// How a listener's clients speak to it.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// Plain HTTP.
+    Plain,
+    /// TLS, as whoever this server is when a connection comes. While it is nobody, there are no
+    /// connections.
+    Tls(watch::Receiver<Option<Identity>>),
+}
+
+/// The API server's webhooks.
+pub fn webhooks(context: Context) -> Router {
+    let drain = from_fn_with_state(context.readiness.clone(), close_when_draining);
+    let admit = |webhook| {
+        post(
+            move |State(context): State<Context>, body: Bytes| async move {
+                admit(webhook, &context, &body)
+            },
+        )
+    };
+    Router::new()
+        .route("/mutate", admit(Webhook::Mutate))
+        .route("/validate", admit(Webhook::Validate))
+        .layer(DefaultBodyLimit::max(BODY_MOST))
+        .layer(from_fn(in_time))
+        .layer(drain)
+        .with_state(context)
+}
+
+/// For the kubelet and for Prometheus.
+pub fn probes(readiness: watch::Receiver<Readiness>, metrics: Arc<Metrics>) -> Router {
+    let drain = from_fn_with_state(readiness.clone(), close_when_draining);
+    let ready = move || {
+        let readiness = *readiness.borrow();
+        async move {
+            match readiness {
+                Readiness::Ready => (StatusCode::OK, "ready\n"),
+                Readiness::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
+                Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
+            }
+        }
+    };
+    let metrics = move || {
+        let text = metrics.encode();
+        async move { ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text) }
+    };
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .layer(from_fn(in_time))
+        .layer(drain)
+}
+
+fn admit(webhook: Webhook, context: &Context, body: &[u8]) -> Response {
+    if *context.readiness.borrow() == Readiness::Starting {
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "virt-controller is starting\n",
+        )
+            .into_response();
+    }
+    let settings = context.settings.borrow().clone();
+    let cluster = Cluster {
+        namespace: &context.namespace,
+        settings: &settings,
+    };
+    match webhook.answer(body, cluster) {
+        Ok(review) => Json(review).into_response(),
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = error.source();
+            while let Some(error) = source {
+                text.push_str(&format!(": {error}"));
+                source = error.source();
+            }
+            (StatusCode::BAD_REQUEST, text + "\n").into_response()
+        }
+    }
+}
+
+/// Answers a request that takes too long.
+async fn in_time(request: Request, next: Next) -> Response {
+    match timeout(REQUEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_elapsed) => StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
+}
+
+/// Closes the connection with the answer when the process is about to end.
+async fn close_when_draining(
+    State(readiness): State<watch::Receiver<Readiness>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if *readiness.borrow() == Readiness::Draining {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+/// Serves `router` on `listener` until [`LAME_DUCK`] after `readiness` says that the process
+/// ends, and what has begun then for another [`REQUEST`].
+pub async fn serve(
+    listener: TcpListener,
+    transport: Transport,
+    router: Router,
+    mut readiness: watch::Receiver<Readiness>,
+) {
+    let ended = async {
+        // Whoever would say that the process ends has ended.
+        let _ = readiness
+            .wait_for(|readiness| *readiness == Readiness::Draining)
+            .await;
+        sleep(LAME_DUCK).await;
+    };
+    let mut ended = pin!(ended);
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MOST));
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            // The semaphore is never closed.
+            let place = free.clone().acquire_owned().await.ok();
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut ended => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(error = &error as &dyn Error, "accepting a connection");
+                // Out of descriptors, most likely.
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (transport, router, mut stopped) = (transport.clone(), router.clone(), stopped.clone());
+        connections.spawn(async move {
+            let stop = async move {
+                // It is dropped, never sent.
+                let _ = stopped.changed().await;
+            };
+            if let Err(error) = connection(stream, transport, router, stop).await {
+                debug!(error, "a connection");
+            }
+            drop(place);
+        });
+    }
+    drop((listener, stop));
+    let finished = async { while connections.join_next().await.is_some() {} };
+    // What is left is cut when the set is dropped.
+    let _ = timeout(REQUEST, finished).await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    transport: Transport,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    // Ends connections whose clients are gone or do not read their answers.
+    SockRef::from(&stream).set_tcp_user_timeout(Some(IDLE))?;
+    match transport {
+        Transport::Plain => http(stream, router, stop).await?,
+        Transport::Tls(identity) => {
+            let identity = identity.borrow().clone().ok_or("no certificate yet")?;
+            let handshake = TlsAcceptor::from(identity.tls).accept(stream);
+            let stream = timeout(HANDSHAKE, handshake)
+                .await
+                .map_err(io::Error::from)??;
+            http(stream, router, stop).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn http<S>(
+    stream: S,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = TowerToHyperService::new(router);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        done = connection.as_mut() => return done,
+        () = stop => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
