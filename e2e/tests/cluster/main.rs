@@ -80,6 +80,7 @@ fn machines_run_on_a_cluster() {
             vms::a_stolen_token_is_good_for_its_node_only(&ferrovirt),
         );
         vms::each_run_strategy_does_what_it_says(api).await;
+        vms::a_lying_launcher_gains_nothing(&ferrovirt).await;
         vms::each_end_is_told_as_it_was(&ferrovirt).await;
         vms::a_drained_node_is_left(&ferrovirt).await;
         vms::a_dead_nodes_machine_waits_for_certainty(&ferrovirt).await;

@@ -24,8 +24,8 @@ pub(crate) use hindrances::what_hinders_a_start_is_told;
 pub(crate) use install::Installation;
 pub(crate) use nodes::{a_dead_nodes_machine_waits_for_certainty, a_drained_node_is_left};
 pub(crate) use security::{
-    a_launcher_holds_nothing, a_stolen_token_is_good_for_its_node_only,
-    accounts_can_do_what_is_written,
+    a_launcher_holds_nothing, a_lying_launcher_gains_nothing,
+    a_stolen_token_is_good_for_its_node_only, accounts_can_do_what_is_written,
 };
 pub(crate) use strategies::each_run_strategy_does_what_it_says;
 pub(crate) use uninstall::deletion_leaves_nothing;

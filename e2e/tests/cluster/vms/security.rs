@@ -113,6 +113,59 @@ pub(crate) async fn a_stolen_token_is_good_for_its_node_only(ferrovirt: &Install
     guest.delete("VirtualMachineInstance").await;
 }
 
+/// A launcher that is taken over puts another's socket in the place of its own.
+pub(crate) async fn a_lying_launcher_gains_nothing(ferrovirt: &Installation<'_>) {
+    let api = ferrovirt.api;
+    let namespace = &api.namespace("lies").await;
+    let node = &api.nodes().await[0];
+    let here = || {
+        let mut spec = mini();
+        spec["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+        spec
+    };
+    let liar = Guest::instance(api, namespace, "liar", here()).await;
+    let other = Guest::instance(api, namespace, "other", here()).await;
+    let (own_address, other_address) = (liar.answers().await, other.answers().await);
+    api.run_pod(namespace, on_the_node("trick", node)).await;
+    let runtime = async |guest: &Guest<'_>| {
+        let pods = guest.pods().await;
+        let pod = api.get("v1", "Pod", Some(namespace), &pods[0]).await;
+        let uid = pod.expect("it has a pod").metadata.uid;
+        let uid = uid.expect("every object has a uid");
+        format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/runtime")
+    };
+    let (own, others) = (runtime(&liar).await, runtime(&other).await);
+    for trick in ["ln -s", "ln", "mkfifo"] {
+        let target = if trick == "mkfifo" {
+            ""
+        } else {
+            &format!("{others}/launcher.sock")
+        };
+        let script = format!(
+            "cd /proc/1/root{own} && rm -f launcher.sock &&
+             chroot /proc/1/root sh -c '{trick} {target} {own}/launcher.sock'"
+        );
+        api.shell(namespace, "trick", &script).await;
+        // The next handler looks at everything anew; it tells of the other what is true.
+        let _ = api
+            .try_shell(namespace, "trick", "kill -9 $(pidof virt-handler)")
+            .await;
+        ferrovirt.ready().await;
+        let seen = Guest::instance(api, namespace, "later", here()).await;
+        seen.answers().await;
+        let liars = liar.vmi().await.expect("it is there");
+        let address = &liars["status"]["interfaces"][0]["ipAddress"];
+        assert_eq!(address, &json!(own_address), "{trick}: {liars:#}");
+        let vmi = other.vmi().await.expect("it is there");
+        assert_eq!(vmi["status"]["phase"], "Running", "{trick}: {vmi:#}");
+        let address = &vmi["status"]["interfaces"][0]["ipAddress"];
+        assert_eq!(address, &json!(other_address), "{trick}: {vmi:#}");
+        seen.delete("VirtualMachineInstance").await;
+    }
+    liar.delete("VirtualMachineInstance").await;
+    other.delete("VirtualMachineInstance").await;
+}
+
 /// What each account may do is what is written down, and no more.
 pub(crate) fn accounts_can_do_what_is_written(ferrovirt: &Installation<'_>) {
     for account in ["virt-controller", "virt-handler"] {
