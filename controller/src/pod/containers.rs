@@ -1,7 +1,7 @@
 //! The pod's containers. All of them are ordinary ones: an init container, or a sidecar, would
 //! cost up to a second before `compute` starts (`docs/decisions/0014-disks-by-ordinary-containers.md`).
 
-use crds::{PullPolicy, VirtualMachineInstance};
+use crds::{KernelBootContainer, PullPolicy, VirtualMachineInstance};
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, EnvVarSource};
 
 use super::resources::{Compute, Helper};
@@ -78,6 +78,9 @@ fn compute(
             command.extend(["--container-disk".to_owned(), volume.name.clone()]);
         }
     }
+    if boot_image(vmi).is_some() {
+        command.push("--kernel-boot".to_owned());
+    }
     Container {
         command: Some(command),
         env: Some(vec![EnvVar {
@@ -141,8 +144,7 @@ fn disks<'a>(
 }
 
 fn kernel_boot(vmi: &VirtualMachineInstance, resources: &Compute) -> Option<Container> {
-    let firmware = vmi.spec.domain.firmware.as_ref()?;
-    let source = firmware.kernel_boot.as_ref()?.container.as_ref()?;
+    let source = boot_image(vmi)?;
     let files = [
         ("--kernel", source.kernel_path.as_deref()),
         ("--initrd", source.initrd_path.as_deref()),
@@ -153,6 +155,12 @@ fn kernel_boot(vmi: &VirtualMachineInstance, resources: &Compute) -> Option<Cont
         name: KERNEL_BOOT.to_owned(),
         ..handing_over(KERNEL_BOOT, &files, resources)
     })
+}
+
+/// The image that holds the kernel.
+pub(super) fn boot_image(vmi: &VirtualMachineInstance) -> Option<&KernelBootContainer> {
+    let firmware = vmi.spec.domain.firmware.as_ref()?;
+    firmware.kernel_boot.as_ref()?.container.as_ref()
 }
 
 /// A container that hands `files` of its image to init over the socket `name`.

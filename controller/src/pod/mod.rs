@@ -151,8 +151,7 @@ fn pull_secrets(vmi: &VirtualMachineInstance) -> Option<Vec<LocalObjectReference
     let disks = vmi.spec.volumes.iter();
     let disks =
         disks.filter_map(|volume| volume.container_disk.as_ref()?.image_pull_secret.as_ref());
-    let firmware = vmi.spec.domain.firmware.as_ref();
-    let boot = firmware.and_then(|firmware| firmware.kernel_boot.as_ref()?.container.as_ref());
+    let boot = containers::boot_image(vmi);
     let boot = boot.and_then(|container| container.image_pull_secret.as_ref());
     let mut seen = HashSet::new();
     let secrets: Vec<_> = disks

@@ -133,10 +133,10 @@ impl Volumes {
             }),
             ..Volume::default()
         });
-        // Init connects to the sockets there, and makes nothing.
+        // Init holds a lock in both of the writable ones.
         self.mounts = vec![
             RUNTIME.writable(),
-            CONTAINER_DISKS.read_only(),
+            CONTAINER_DISKS.writable(),
             POD_INFO.read_only(),
         ];
     }
