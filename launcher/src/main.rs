@@ -196,12 +196,7 @@ fn as_root() -> anyhow::Result<()> {
 fn render(file: &std::path::Path, emulation: Emulation) -> anyhow::Result<String> {
     let (vmi, _) = run::load(file)?;
     let accelerator: Accelerator = emulation::choose(emulation)?;
-    let plan = volumes::plan(
-        &vmi,
-        &volumes::Layout {
-            runtime_dir: pod::RUNTIME_DIR.into(),
-        },
-    )?;
+    let plan = volumes::plan(&vmi, &volumes::Layout::new(pod::RUNTIME_DIR))?;
     let interfaces = network::attachments(&vmi, network::PRIMARY)
         .map(|attachment| {
             let interface = attachment.interface;

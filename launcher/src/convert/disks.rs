@@ -255,6 +255,7 @@ fn source(volume: &VolumeSource, path: &str) -> Result<DiskSource, ConvertError>
     Ok(DiskSource {
         file,
         dev,
+        fdgroup: volume.fd_group.clone(),
         ..DiskSource::default()
     })
 }

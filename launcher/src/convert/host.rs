@@ -53,8 +53,11 @@ pub struct Firmware {
 /// A file or block device behind a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeSource {
-    /// Its path as QEMU sees it.
+    /// Its path as QEMU sees it; only a name where `fd_group` is given.
     pub path: PathBuf,
+    /// The file is open already: the name under which libvirt is handed its descriptor
+    /// (`virDomainFDAssociate`). Of files only.
+    pub fd_group: Option<String>,
     /// How the bytes are to be read; never probed.
     pub format: DiskFormat,
     /// A block device rather than a file.

@@ -1,5 +1,6 @@
 //! From a manifest and the command line to what a pod gets: the VMI, files, init's arguments.
 
+mod cluster;
 mod dns;
 
 use std::fs;
@@ -10,7 +11,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, anyhow, bail};
 use crds::VirtualMachineInstance;
-use crds::manifest::{self, Manifest};
+use crds::manifest;
 use k8s_openapi::api::core::v1::LocalObjectReference;
 
 use super::sandbox::{Attached, Sandbox};
@@ -64,7 +65,8 @@ pub fn load(path: &Path) -> anyhow::Result<(VirtualMachineInstance, Vec<String>)
     let shown = path.display();
     let text = read(path).with_context(|| format!("cannot read {shown}"))?;
     let manifest = manifest::parse(&text).map_err(|error| anyhow!("{shown}: {error}"))?;
-    let errors = manifest.validate();
+    let mut errors = manifest.validate();
+    errors.extend(cluster::required(&manifest));
     if !errors.is_empty() {
         let lines: Vec<String> = errors
             .iter()
@@ -72,7 +74,7 @@ pub fn load(path: &Path) -> anyhow::Result<(VirtualMachineInstance, Vec<String>)
             .collect();
         bail!("{}", lines.join("\n"));
     }
-    let warnings = warnings(&manifest);
+    let warnings = cluster::ignored(&manifest);
     let mut vmi = manifest.into_vmi();
     crds::default(&mut vmi);
     Ok((vmi, warnings))
@@ -93,44 +95,6 @@ fn read(path: &Path) -> std::io::Result<String> {
         ));
     }
     Ok(text)
-}
-
-/// What a cluster would heed and this machine does not: told once, in one line.
-fn warnings(manifest: &Manifest) -> Vec<String> {
-    let vmi = manifest.clone().into_vmi();
-    let spec = &vmi.spec;
-    let disks = spec
-        .volumes
-        .iter()
-        .filter_map(|v| v.container_disk.as_ref());
-    let mut pull_secrets = disks
-        .map(|disk| &disk.image_pull_secret)
-        .chain(kernel_container(&vmi).map(|container| &container.image_pull_secret));
-    let fields = [
-        ("affinity", spec.affinity.is_some()),
-        ("evictionStrategy", spec.eviction_strategy.is_some()),
-        ("imagePullSecret", pull_secrets.any(Option::is_some)),
-        ("nodeSelector", !spec.node_selector.is_empty()),
-        ("priorityClassName", spec.priority_class_name.is_some()),
-        ("schedulerName", spec.scheduler_name.is_some()),
-        ("tolerations", !spec.tolerations.is_empty()),
-        (
-            "topologySpreadConstraints",
-            !spec.topology_spread_constraints.is_empty(),
-        ),
-    ];
-    let given: Vec<&str> = fields
-        .iter()
-        .filter(|(_, set)| *set)
-        .map(|(name, _)| *name)
-        .collect();
-    if given.is_empty() {
-        return vec![];
-    }
-    vec![format!(
-        "there is no cluster here: {} is ignored",
-        given.join(", ")
-    )]
 }
 
 /// The host's files that a VMI asks for.
@@ -160,9 +124,7 @@ pub(super) fn resolve(
     };
     let store =
         Store::new(root.join("images"), args.images.clone(), Some(puller)).with_progress(Told);
-    let layout = Layout {
-        runtime_dir: RUNTIME_DIR.into(),
-    };
+    let layout = Layout::new(RUNTIME_DIR);
     let relative = |target: PathBuf| match target.strip_prefix(RUNTIME_DIR) {
         Ok(target) => target.to_owned(),
         Err(_) => target,
@@ -200,7 +162,12 @@ pub(super) fn resolve(
             && let Some(claim) = &ephemeral.persistent_volume_claim
         {
             let file = bound(&args.claims, "claim", &claim.claim_name)?;
-            add(claim_file(file)?, layout.claim(name), true);
+            add(claim_file(file, true)?, layout.claim(name), true);
+        }
+        if let Some(claim) = &volume.persistent_volume_claim {
+            let file = bound(&args.claims, "claim", &claim.claim_name)?;
+            let read_only = claim.read_only == Some(true);
+            add(claim_file(file, read_only)?, layout.claim(name), read_only);
         }
         for (secret, data) in secrets(volume) {
             let path = secret_file(bound(&args.secrets, "secret", &secret.name)?, data)?;
@@ -286,24 +253,31 @@ fn read_secret(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The file of a claim, which the pod sees with the host's mode and owner.
-fn claim_file(path: &Path) -> anyhow::Result<PathBuf> {
+fn claim_file(path: &Path, read_only: bool) -> anyhow::Result<PathBuf> {
     let file = regular(path)?;
     let meta = fs::metadata(&file).with_context(|| format!("cannot read {}", path.display()))?;
-    if !is_readable(meta.mode(), meta.uid(), meta.gid()) {
+    let (may, mode) = match read_only {
+        true => ("read", "o+r"),
+        false => ("write", "o+rw"),
+    };
+    if !is_allowed(meta.mode(), meta.uid(), meta.gid(), read_only) {
         let shown = path.display();
-        bail!("user {QEMU_ID}, whom the VM runs as, may not read {shown}; try: chmod o+r {shown}");
+        bail!(
+            "user {QEMU_ID}, whom the VM runs as, may not {may} {shown}; try: chmod {mode} {shown}"
+        );
     }
     Ok(file)
 }
 
-/// Whether the pod's user may read a file with this mode and owner.
-fn is_readable(mode: u32, owner: u32, group: u32) -> bool {
-    let bit = match (owner, group) {
-        (QEMU_ID, _) => 0o400,
-        (_, QEMU_ID) => 0o040,
-        _ => 0o004,
+/// Whether the pod's user may read a file with this mode and owner, and write it too.
+fn is_allowed(mode: u32, owner: u32, group: u32, read_only: bool) -> bool {
+    let bits = if read_only { 0o4 } else { 0o6 };
+    let shift = match (owner, group) {
+        (QEMU_ID, _) => 6,
+        (_, QEMU_ID) => 3,
+        _ => 0,
     };
-    mode & bit != 0
+    mode >> shift & bits == bits
 }
 
 fn regular(path: &Path) -> anyhow::Result<PathBuf> {
@@ -437,16 +411,6 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_a_cluster_is_ignored_with_one_warning() {
-        let text = vmi("  priorityClassName: high\n  nodeSelector: {a: b}\n");
-        let warnings = warnings(&manifest::parse(&text).unwrap());
-        assert_eq!(
-            warnings,
-            ["there is no cluster here: nodeSelector, priorityClassName is ignored"]
-        );
-    }
-
-    #[test]
     fn each_wrong_field_is_one_line_with_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vm.yaml");
@@ -481,18 +445,21 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_the_vm_may_not_read_is_refused() {
+    fn a_claim_that_the_vm_may_not_use_is_refused() {
         let cases = [
-            (0o600, 0, 0, false),
-            (0o604, 0, 0, true),
-            (0o640, 0, QEMU_ID, true),
-            (0o604, 0, QEMU_ID, false),
-            (0o400, QEMU_ID, 0, true),
-            (0o044, QEMU_ID, QEMU_ID, false),
+            (0o600, 0, 0, false, false),
+            (0o604, 0, 0, true, false),
+            (0o606, 0, 0, true, true),
+            (0o640, 0, QEMU_ID, true, false),
+            (0o660, 0, QEMU_ID, true, true),
+            (0o606, 0, QEMU_ID, false, false),
+            (0o400, QEMU_ID, 0, true, false),
+            (0o600, QEMU_ID, 0, true, true),
+            (0o066, QEMU_ID, QEMU_ID, false, false),
         ];
-        for (mode, owner, group, expected) in cases {
-            let readable = is_readable(mode, owner, group);
-            assert_eq!(readable, expected, "{mode:o} {owner}:{group}");
+        for (mode, owner, group, readable, writable) in cases {
+            let found = [true, false].map(|read_only| is_allowed(mode, owner, group, read_only));
+            assert_eq!(found, [readable, writable], "{mode:o} {owner}:{group}");
         }
     }
 

@@ -71,7 +71,8 @@ pub struct RunArgs {
     /// What stands for a Secret: a directory with its keys, or the file of its user data.
     #[arg(long = "secret", value_name = "NAME=PATH")]
     pub secrets: Vec<Binding>,
-    /// The disk file that stands for a PersistentVolumeClaim below an ephemeral volume.
+    /// The disk image that stands for a PersistentVolumeClaim: below an ephemeral volume it is only
+    /// read, else the guest writes to it.
     #[arg(long = "claim", value_name = "NAME=FILE")]
     pub claims: Vec<Binding>,
     /// End the VM, with success, once this holds.

@@ -6,6 +6,7 @@
 //! compressed downloads, truncated files.
 
 use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -165,7 +166,16 @@ fn raw(length: u64) -> Result<Inspected, Defect> {
 /// # Errors
 /// [`VolumeError::Read`] and [`VolumeError::Defect`], with `volume` in their message.
 pub fn file(volume: &str, path: &Path) -> Result<Inspected, VolumeError> {
-    let (file, head, length) = open(volume, path)?;
+    let file = File::open(path).map_err(VolumeError::read(volume, path))?;
+    opened(volume, path, &file)
+}
+
+/// Judges an open image file, as [`file()`]; `path` is its name.
+///
+/// # Errors
+/// [`VolumeError::Read`] and [`VolumeError::Defect`], with `volume` in their message.
+pub fn opened(volume: &str, path: &Path, file: &File) -> Result<Inspected, VolumeError> {
+    let (head, length) = start(volume, path, file)?;
     let inspected = inspect(&head, length).map_err(VolumeError::defect(volume, path))?;
     if inspected.format == DiskFormat::Qcow2 {
         let header = Header::parse(&head, length).map_err(VolumeError::defect(volume, path))?;
@@ -189,7 +199,7 @@ pub fn file(volume: &str, path: &Path) -> Result<Inspected, VolumeError> {
                     .checked_sub(1)
                     .ok_or(Defect::Overlap)
                     .map_err(VolumeError::defect(volume, path))?;
-                let read = read_up_to(&file, &mut table, at);
+                let read = read_up_to(file, &mut table, at);
                 let read = read.map_err(VolumeError::read(volume, path))?;
                 header
                     .check_l2(&table[..read], length)
@@ -206,19 +216,21 @@ pub fn file(volume: &str, path: &Path) -> Result<Inspected, VolumeError> {
 /// # Errors
 /// [`VolumeError::Read`] and [`VolumeError::Defect`], with `volume` in their message.
 pub fn raw_file(volume: &str, path: &Path) -> Result<Inspected, VolumeError> {
-    let (_, head, length) = open(volume, path)?;
+    let file = File::open(path).map_err(VolumeError::read(volume, path))?;
+    let (head, length) = start(volume, path, &file)?;
     inspect_raw(&head, length).map_err(VolumeError::defect(volume, path))
 }
 
-fn open(volume: &str, path: &Path) -> Result<(File, Vec<u8>, u64), VolumeError> {
-    let opened = File::open(path).and_then(|file| {
-        let length = file.metadata()?.len();
+/// The first bytes of an image, and its length: a file's or a block device's.
+fn start(volume: &str, path: &Path, mut file: &File) -> Result<(Vec<u8>, u64), VolumeError> {
+    let mut read = || {
+        let length = file.seek(SeekFrom::End(0))?;
         let mut head = vec![0; HEAD];
-        let read = read_up_to(&file, &mut head, 0)?;
+        let read = read_up_to(file, &mut head, 0)?;
         head.truncate(read);
-        Ok((file, head, length))
-    });
-    opened.map_err(VolumeError::read(volume, path))
+        Ok((head, length))
+    };
+    read().map_err(VolumeError::read(volume, path))
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {

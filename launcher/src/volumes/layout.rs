@@ -1,14 +1,21 @@
 //! Where a VM's inputs and outputs lie below its runtime directory.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::convert::KernelBoot;
+
+/// Where the block devices of claims are in a pod, one a volume.
+const CLAIM_DEVICES: &str = "/dev/claims";
 
 /// Names of files below the runtime directory, as the worker sees them.
 ///
 /// ```text
 /// container-disks/VOLUME/disk.img    a containerDisk's image, read-only
-/// claims/VOLUME/disk.img             the image of an ephemeral volume's claim, read-only
+/// claims/VOLUME/disk.img             the image in a claim's file system
 /// host-disks/VOLUME/FILE             a hostDisk under its own name, writable
 /// secrets/VOLUME-user/KEY            the secret that cloud-init's user data come from
 /// secrets/VOLUME-network/KEY         the secret that its network data come from
@@ -16,11 +23,48 @@ use crate::convert::KernelBoot;
 /// disks/VOLUME.{qcow2,iso}           what the worker makes of them
 /// ```
 ///
-/// Everything but `disks` is put there before the worker starts: by `run`, or by the kubelet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Everything but `disks` is put there before the worker starts: by `run`, or by the kubelet. A
+/// containerDisk and the files of a kernelBoot may come as [`Descriptors`] instead: then the
+/// image's path is only a name, and kernel and initrd are copied to theirs. A claim may come as a
+/// block device, `/dev/claims/VOLUME`.
+#[derive(Clone, Debug)]
 pub struct Layout {
     /// The directory, as an absolute path.
     pub runtime_dir: PathBuf,
+    /// Where the claims' block devices are: `/dev/claims`.
+    pub claim_devices: PathBuf,
+    /// Files that came open.
+    pub descriptors: Descriptors,
+}
+
+/// Files that a pod's other containers have opened for this one, read-only.
+#[derive(Clone, Debug, Default)]
+pub struct Descriptors {
+    /// The disk images of containerDisks, by volume.
+    pub container_disks: BTreeMap<String, Arc<OwnedFd>>,
+    /// The kernel of kernelBoot's container.
+    pub kernel: Option<Arc<OwnedFd>>,
+    /// The initrd of kernelBoot's container.
+    pub initrd: Option<Arc<OwnedFd>>,
+}
+
+impl Descriptors {
+    /// What libvirt is to be handed at each start, by the names that the domain has them under
+    /// ([`VolumeSource::fd_group`](crate::convert::VolumeSource::fd_group)): duplicates.
+    ///
+    /// # Errors
+    /// When the process may open no more files.
+    pub fn groups(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let disks = self.container_disks.iter();
+        disks
+            .map(|(volume, descriptor)| Ok((Self::group(volume), descriptor.try_clone()?)))
+            .collect()
+    }
+
+    /// The name of a containerDisk's descriptor.
+    pub(super) fn group(volume: &str) -> String {
+        format!("container-disk-{volume}")
+    }
 }
 
 /// Which of cloud-init's data a secret holds.
@@ -43,14 +87,37 @@ impl SecretData {
 }
 
 impl Layout {
+    /// The layout of a pod, or of a local VM's sandbox, whose runtime directory is `runtime_dir`.
+    pub fn new(runtime_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            runtime_dir: runtime_dir.into(),
+            claim_devices: CLAIM_DEVICES.into(),
+            descriptors: Descriptors::default(),
+        }
+    }
+
+    /// The same, with files that came open.
+    #[must_use]
+    pub fn with_descriptors(self, descriptors: Descriptors) -> Self {
+        Self {
+            descriptors,
+            ..self
+        }
+    }
+
     /// A containerDisk's image.
     pub fn container_disk(&self, volume: &str) -> PathBuf {
         self.file(&["container-disks", volume, "disk.img"])
     }
 
-    /// The image of an ephemeral volume's claim.
+    /// The image in a claim's file system.
     pub fn claim(&self, volume: &str) -> PathBuf {
         self.file(&["claims", volume, "disk.img"])
+    }
+
+    /// A claim's block device.
+    pub fn claim_device(&self, volume: &str) -> PathBuf {
+        self.claim_devices.join(volume)
     }
 
     /// A hostDisk; `file` is the last component of its path on the host.

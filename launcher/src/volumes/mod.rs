@@ -28,6 +28,6 @@ mod qcow2;
 mod tests;
 
 pub use error::VolumeError;
-pub use layout::{Layout, SecretData};
+pub use layout::{Descriptors, Layout, SecretData};
 pub use plan::{Plan, plan};
 pub use prepare::prepare;

@@ -1,21 +1,23 @@
 //! What is to be made for each volume: decided from the manifest alone.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crds::{Quantity, VirtualMachineInstance, Volume};
 
 use super::cloud_init::{self, Seed};
 use super::error::VolumeError;
 use super::inspect::MAX_SIZE;
-use super::layout::Layout;
+use super::layout::{Descriptors, Layout};
 use crate::convert::{DiskFormat, KernelBoot, VolumeSource};
 
 /// The sizes of new disks are multiples of this, as KubeVirt's are.
 const ALIGNMENT: u64 = 1 << 20;
 
 /// Everything that the volumes of one VM come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// What backs each volume, as far as the manifest tells: direct I/O is taken to be possible,
     /// and what lies below an overlay is left open. [`prepare`](super::prepare()) knows.
@@ -27,16 +29,16 @@ pub struct Plan {
 }
 
 /// How one volume's file comes to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Step {
     pub(super) volume: String,
     pub(super) action: Action,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Action {
     /// A qcow2 file over an image that stays as it is.
-    Overlay { base: PathBuf, target: PathBuf },
+    Overlay { base: Base, target: PathBuf },
     /// An empty qcow2 file of so many bytes.
     Empty { size: u64, target: PathBuf },
     /// A disk of files for cloud-init.
@@ -45,6 +47,21 @@ pub(super) enum Action {
     UseRaw { path: PathBuf },
     /// Nothing is made; the file must be there.
     UseFile { path: PathBuf },
+    /// A copy of an open file.
+    Copy { from: Arc<OwnedFd>, target: PathBuf },
+}
+
+/// An image that another one is made over.
+#[derive(Clone, Debug)]
+pub(super) enum Base {
+    /// A file.
+    File(PathBuf),
+    /// An open file. The path is only a name, which the image above has it under.
+    Open {
+        path: PathBuf,
+        descriptor: Arc<OwnedFd>,
+        group: String,
+    },
 }
 
 /// Decides what is made for each volume. Touches nothing.
@@ -77,8 +94,13 @@ pub fn plan(vmi: &VirtualMachineInstance, layout: &Layout) -> Result<Plan, Volum
     if let Some(boot) = boot {
         let (kernel, initrd) = (boot.kernel_path.is_some(), boot.initrd_path.is_some());
         let files = layout.kernel_boot(kernel, initrd);
-        for path in [&files.kernel, &files.initrd].into_iter().flatten() {
-            let action = Action::UseFile { path: path.clone() };
+        let open = &layout.descriptors;
+        for (path, open) in [(&files.kernel, &open.kernel), (&files.initrd, &open.initrd)] {
+            let Some(path) = path.clone() else { continue };
+            let action = match open.clone() {
+                Some(from) => Action::Copy { from, target: path },
+                None => Action::UseFile { path },
+            };
             plan.steps.push(Step {
                 volume: "kernelBoot".into(),
                 action,
@@ -104,9 +126,19 @@ fn action(
         target: layout.iso(name),
     };
     if volume.container_disk.is_some() {
-        Ok(overlay(layout.container_disk(name)))
+        let path = layout.container_disk(name);
+        Ok(overlay(
+            match layout.descriptors.container_disks.get(name) {
+                Some(descriptor) => Base::Open {
+                    path,
+                    descriptor: descriptor.clone(),
+                    group: Descriptors::group(name),
+                },
+                None => Base::File(path),
+            },
+        ))
     } else if volume.ephemeral.is_some() {
-        Ok(overlay(layout.claim(name)))
+        Ok(overlay(Base::File(layout.claim(name))))
     } else if let Some(source) = &volume.cloud_init_no_cloud {
         cloud_init::no_cloud(vmi, name, source, layout).map(seed)
     } else if let Some(source) = &volume.cloud_init_config_drive {
@@ -151,11 +183,12 @@ impl Action {
             Self::Overlay { target, .. } | Self::Empty { target, .. } => {
                 (target, DiskFormat::Qcow2)
             }
-            Self::Seed { target, .. } => (target, DiskFormat::Raw),
+            Self::Seed { target, .. } | Self::Copy { target, .. } => (target, DiskFormat::Raw),
             Self::UseRaw { path } | Self::UseFile { path } => (path, DiskFormat::Raw),
         };
         VolumeSource {
             path: path.clone(),
+            fd_group: None,
             format,
             block: false,
             read_only: false,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::cloud_init::{self, Seed, Text};
 use super::error::VolumeError;
-use super::plan::{Action, Plan, Step};
+use super::plan::{Action, Base, Plan, Step};
 use super::{inspect, qcow2};
 use crate::convert::{BlockSize, DiskFormat, VolumeSource};
 
@@ -34,8 +35,11 @@ pub fn prepare(plan: &Plan) -> Result<BTreeMap<String, VolumeSource>, VolumeErro
         let Some(source) = volumes.get_mut(volume) else {
             continue;
         };
+        // QEMU opens the image below in the same way as the one above.
+        source.direct_io = base.as_ref().is_none_or(|base| base.direct_io);
         source.backing = base.map(Box::new);
-        observe(volume, source)?;
+        let path = source.path.clone();
+        observe(volume, &path, source)?;
     }
     Ok(volumes)
 }
@@ -50,20 +54,11 @@ fn perform(volume: &str, action: &Action) -> Result<Option<VolumeSource>, Volume
             File::open(path).map_err(VolumeError::read(volume, path))?;
         }
         Action::Overlay { base, target } => {
-            let image = inspect::file(volume, base)?;
+            let (base, size) = image(volume, base)?;
             if !target.exists() {
-                let backing = Some((base.as_path(), image.format));
-                write_qcow2(volume, target, image.virtual_size, backing)?;
+                let backing = Some((base.path.as_path(), base.format));
+                write_qcow2(volume, target, size, backing)?;
             }
-            let base = VolumeSource {
-                path: base.clone(),
-                format: image.format,
-                block: false,
-                read_only: true,
-                direct_io: true,
-                block_size: None,
-                backing: None,
-            };
             return Ok(Some(base));
         }
         Action::Empty { size, target } => {
@@ -77,23 +72,80 @@ fn perform(volume: &str, action: &Action) -> Result<Option<VolumeSource>, Volume
                 write(volume, target, |file| file.write_all(&image))?;
             }
         }
+        Action::Copy { from, target } => {
+            if !target.exists() {
+                let mut source = reopen(from).map_err(VolumeError::read(volume, target))?;
+                write(volume, target, |file| {
+                    source.seek(SeekFrom::Start(0))?;
+                    io::copy(&mut source, file).map(drop)
+                })?;
+            }
+        }
     }
     Ok(None)
 }
 
-/// Asks the file systems below a volume what they can do.
-fn observe(volume: &str, source: &mut VolumeSource) -> Result<(), VolumeError> {
-    // QEMU opens the image below in the same way as the one above.
-    if let Some(base) = &mut source.backing {
-        observe(volume, base)?;
-        source.direct_io = base.direct_io;
+/// Judges an image that another one is made over; also tells how many bytes a guest sees.
+fn image(volume: &str, base: &Base) -> Result<(VolumeSource, u64), VolumeError> {
+    let (path, file, opened_by, fd_group) = match base {
+        Base::File(path) => {
+            let file = File::open(path).map_err(VolumeError::read(volume, path))?;
+            (path, file, path.clone(), None)
+        }
+        Base::Open {
+            path,
+            descriptor,
+            group,
+        } => {
+            let file = reopen(descriptor).map_err(VolumeError::read(volume, path))?;
+            (path, file, itself(descriptor), Some(group.clone()))
+        }
+    };
+    let image = inspect::opened(volume, path, &file)?;
+    let mut source = VolumeSource {
+        path: path.clone(),
+        fd_group,
+        format: image.format,
+        block: false,
+        read_only: true,
+        direct_io: true,
+        block_size: None,
+        backing: None,
+    };
+    observe(volume, &opened_by, &mut source)?;
+    Ok((source, image.virtual_size))
+}
+
+/// An open file's name in this process.
+fn itself(descriptor: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into()
+}
+
+/// A file of our own on what a descriptor leads to: QEMU shares the descriptor's flags, and sets
+/// `O_DIRECT`, which would make every odd read fail. Where that may not be opened, QEMU may not
+/// either and sets nothing.
+fn reopen(descriptor: &OwnedFd) -> io::Result<File> {
+    match File::open(itself(descriptor)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            descriptor.try_clone().map(File::from)
+        }
+        other => other,
     }
-    let path = &source.path;
+}
+
+/// Asks the file system below `path`, which is what `source` is here, what it can do.
+fn observe(volume: &str, path: &Path, source: &mut VolumeSource) -> Result<(), VolumeError> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(nix::libc::O_DIRECT);
     source.direct_io &= match options.open(path) {
         Ok(_) => true,
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => false,
+        // A descriptor's file may be open to others only.
+        Err(error)
+            if source.fd_group.is_some() && error.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            false
+        }
         Err(error) => return Err(VolumeError::read(volume, path)(error)),
     };
     let statistics = nix::sys::statvfs::statvfs(path)

@@ -28,9 +28,7 @@ fn vmi(volumes: Value) -> VirtualMachineInstance {
 }
 
 fn layout(directory: &TempDir) -> Layout {
-    Layout {
-        runtime_dir: directory.path().to_owned(),
-    }
+    Layout::new(directory.path())
 }
 
 /// A command's standard output; it must succeed.
@@ -87,13 +85,7 @@ fn plans_every_kind_of_volume() {
         "container": { "image": "k", "kernelPath": "/vmlinuz" },
     }}))
     .unwrap();
-    let plan = plan(
-        &vmi,
-        &Layout {
-            runtime_dir: "/rt".into(),
-        },
-    )
-    .unwrap();
+    let plan = plan(&vmi, &Layout::new("/rt")).unwrap();
     insta::assert_debug_snapshot!(plan);
 }
 

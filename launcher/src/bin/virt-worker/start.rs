@@ -81,9 +81,7 @@ async fn take_up(start: &Start) -> anyhow::Result<Input> {
 
 /// Makes the volumes and starts the domain; takes one up that a killed worker has just started.
 async fn begin(start: Start) -> anyhow::Result<Input> {
-    let layout = volumes::Layout {
-        runtime_dir: start.pod.dir().to_owned(),
-    };
+    let layout = volumes::Layout::new(start.pod.dir());
     let plan = volumes::plan(&start.vmi, &layout)?;
     let kernel_boot = plan.kernel_boot.clone();
     let events = start.events.clone();
@@ -109,7 +107,9 @@ async fn begin(start: Start) -> anyhow::Result<Input> {
         interfaces: bound(&start.pod, &start.vmi)?,
     };
     let xml = launcher::convert::convert(&start.vmi, &host)?.to_xml()?;
-    driver.run(move |driver| driver.define(&xml, vec![])).await?;
+    driver
+        .run(move |driver| driver.define(&xml, vec![]))
+        .await?;
     start
         .events
         .push(EventKind::DomainDefined, "the domain is defined");

@@ -84,6 +84,7 @@ fn host(vmi: &VirtualMachineInstance) -> Host {
 fn file(path: &str) -> VolumeSource {
     VolumeSource {
         path: path.into(),
+        fd_group: None,
         format: DiskFormat::Raw,
         block: false,
         read_only: false,
