@@ -1,1 +1,5 @@
-//! virt-handler.
+//! what it sees of them.
+
+pub mod devices;
+pub mod node;
+pub mod server;

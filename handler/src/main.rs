@@ -1,3 +1,112 @@
-//! virt-handler.
+//! virt-handler: what a node offers to virtual machines, and what is seen of them there.
+//!
+//! `prepare` runs first, with the privilege to ask the machine; it ends. `run` has none of it.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use clap::{Parser, Subcommand};
+use handler::node::{self, Facts, PrepareArgs};
+use handler::{devices, server};
+use kube_client::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+#[derive(Parser)]
+#[command(version, about = "Serves the virtual machines of one Kubernetes node")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find out what the node can do, and keep on it what launchers need. Takes privilege; ends.
+    Prepare(PrepareArgs),
+    /// Offer the node's devices, follow its launchers, label it.
+    Run(RunArgs),
+}
+
+#[derive(clap::Args)]
+struct RunArgs {
+    /// The node's name.
+    #[arg(long, env = "NODE_NAME")]
+    node_name: String,
+    /// The kubelet's directory.
+    #[arg(long, env = "KUBELET_DIR", default_value = "/var/lib/kubelet")]
+    kubelet_dir: PathBuf,
+    /// Where the node's /dev is found. Nothing in it is opened.
+    #[arg(long, env = "DEVICES", default_value = "/dev")]
+    devices: PathBuf,
+    /// The file that `prepare` wrote.
+    #[arg(long, env = "FACTS", default_value = node::FACTS)]
+    facts: PathBuf,
+    /// The port of health and metrics.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    match act(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The alternate form has the causes in the same line.
+            eprintln!("virt-handler: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    match command {
+        Command::Prepare(args) => {
+            runtime.block_on(node::prepare(&args))?;
+        }
+        Command::Run(args) => {
+            // kube's TLS asks for it; with two in the binary, rustls would not choose.
+            rustls::crypto::ring::default_provider()
+                .install_default()
+                .map_err(|_| anyhow!("TLS is set up already"))?;
+            runtime.block_on(run(args))?;
+        }
+    }
+    Ok(())
+}
+
+async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
+    let facts = Facts::read(&args.facts)?;
+    let client = Client::try_default()
+        .await
+        .context("cannot reach the API server")?;
+    let listener = server::listen(args.port)
+        .await
+        .with_context(|| format!("cannot listen at port {}", args.port))?;
+    let resources = devices::resources(&facts, &args.devices);
+    let plugins = args.kubelet_dir.join("device-plugins");
+    let registered = watch::Sender::new(false);
+    tracing::info!("serving the node {}", args.node_name);
+    tokio::select! {
+        Err(error) = devices::offer(&plugins, &resources, &registered) => return Err(error.into()),
+        _ = node::keep_labels(client, &args.node_name, &facts, registered.subscribe()) => {}
+        answer = server::serve(listener, registered.subscribe(), String::new) => {
+            answer.context("cannot answer any more")?;
+        }
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // What is on the node and in the API stays: a handler that ends is most often one that starts.
+    tracing::info!("leaving; virtual machines go on");
+    Ok(())
+}
