@@ -19,6 +19,7 @@
 //! the [`Record`], and [`Vm::resume`] puts it back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ use serde::{Deserialize, Serialize};
 /// booting has no handler yet and loses the event.
 pub const RETRY: Duration = Duration::from_secs(2);
 
+/// How long a guest's agent has to thaw its file systems before it is asked again.
+pub const THAW_RETRY: Duration = Duration::from_secs(10);
+
 /// Where a VM stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -35,14 +39,41 @@ pub enum State {
     Starting,
     /// vCPUs run.
     Running,
-    /// vCPUs stand still, for the reason given.
-    Paused(String),
+    /// vCPUs stand still.
+    Paused(Pause),
     /// The guest was asked to power off.
     ShuttingDown,
     /// The domain is being destroyed.
     PoweringOff,
     /// There is no QEMU any more.
     Ended(Outcome),
+}
+
+/// Why vCPUs stand still (`virDomainPausedReason`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// By request.
+    User,
+    /// A disk reported an error that the guest is not to see.
+    IoError,
+    /// The guest's watchdog fired.
+    Watchdog,
+    /// The guest panicked.
+    Crashed,
+    /// Any other.
+    Other,
+}
+
+impl fmt::Display for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "paused",
+            Self::IoError => "a disk reported an I/O error",
+            Self::Watchdog => "the watchdog fired",
+            Self::Crashed => "the guest panicked",
+            Self::Other => "paused by QEMU",
+        })
+    }
 }
 
 /// How a VM ended.
@@ -80,14 +111,16 @@ pub enum Input {
     /// A domain that an earlier worker started was found; `paused` has its reason.
     Adopted {
         /// Why its vCPUs stand still, where they do.
-        paused: Option<String>,
+        paused: Option<Pause>,
     },
     /// The domain that an earlier worker started was found, and is over.
     Gone(StopReason),
     /// libvirt: vCPUs run (again).
     Resumed,
     /// libvirt: vCPUs stand still.
-    Suspended(String),
+    Suspended(Pause),
+    /// libvirt: the guest starts anew, by itself or by request.
+    Rebooted,
     /// libvirt: the guest has begun to power off.
     GuestShutdown,
     /// libvirt: the domain is gone.
@@ -101,6 +134,15 @@ pub enum Input {
     RetryDue,
     /// The grace period is over.
     GraceOver,
+    /// Somebody freezes the guest's file systems.
+    Frozen {
+        /// When they are to be thawed, where nobody does it before.
+        thaw_after: Option<Duration>,
+    },
+    /// The guest's file systems are thawed.
+    Thawed,
+    /// The time for which they were to be frozen is over.
+    ThawDue,
 }
 
 /// What is to be done, in order.
@@ -114,6 +156,11 @@ pub enum Action {
     ArmGrace(Duration),
     /// Destroy the domain.
     PowerOff,
+    /// Come back with [`Input::ThawDue`] after this time, or not at all: what was armed before is
+    /// forgotten.
+    ArmThaw(Option<Duration>),
+    /// Thaw the guest's file systems.
+    Thaw,
     /// Tell the outcome and leave.
     Finish(Outcome),
 }
@@ -128,6 +175,8 @@ pub struct Record {
     pub started: bool,
     /// When the grace period of a requested stop ends: `CLOCK_BOOTTIME`, milliseconds.
     pub stop_deadline_ms: Option<u64>,
+    /// When the guest's file systems are to be thawed: `CLOCK_BOOTTIME`, milliseconds.
+    pub thaw_deadline_ms: Option<u64>,
     /// The addresses that the guest holds by DHCP, by the VMI's names of interfaces.
     pub leased: BTreeMap<String, BTreeSet<IpAddr>>,
     /// How it ended.
@@ -208,6 +257,18 @@ impl Vm {
                 self.reacted = true;
                 vec![]
             }
+            // It went down to come up again. One that was asked to stay down is asked once more.
+            (state, Input::Rebooted) => {
+                let again = self.reacted && *state == State::ShuttingDown;
+                self.reacted = false;
+                let again = again.then_some(Action::ArmRetry);
+                // A guest that starts anew has nothing frozen.
+                [Action::ArmThaw(None)].into_iter().chain(again).collect()
+            }
+            (_, Input::Frozen { thaw_after }) => vec![Action::ArmThaw(thaw_after)],
+            (_, Input::Thawed) => vec![Action::ArmThaw(None)],
+            // Until somebody says that it is thawed: a guest that is left frozen is lost.
+            (_, Input::ThawDue) => vec![Action::Thaw, Action::ArmThaw(Some(THAW_RETRY))],
             _ => vec![],
         }
     }
@@ -321,7 +382,7 @@ mod tests {
     fn a_grace_period_of_zero_powers_off_at_once_in_every_live_state() {
         for inputs in [
             vec![Input::Started],
-            vec![Input::Started, Input::Suspended("I/O error".into())],
+            vec![Input::Started, Input::Suspended(Pause::IoError)],
             vec![Input::Started, stop(GRACE)],
             vec![Input::Adopted { paused: None }],
         ] {
@@ -335,6 +396,50 @@ mod tests {
         let (vm, actions) = vm(&[stop(GRACE), stop(GRACE / 2), stop(GRACE), Input::Started]);
         assert_eq!(*vm.state(), State::ShuttingDown);
         assert_eq!(actions[0], Action::ArmGrace(GRACE / 2));
+    }
+
+    #[test]
+    fn a_guest_that_reboots_instead_is_asked_again() {
+        let (mut vm, _) = vm(&[Input::Started, stop(GRACE), Input::GuestShutdown]);
+        // The first retry finds a guest that goes down, and nothing more is armed.
+        assert_eq!(vm.step(Input::RetryDue), []);
+        assert_eq!(
+            vm.step(Input::Rebooted),
+            [Action::ArmThaw(None), Action::ArmRetry]
+        );
+        assert_eq!(
+            vm.step(Input::RetryDue),
+            [Action::PressPowerButton, Action::ArmRetry]
+        );
+    }
+
+    #[test]
+    fn a_reboot_is_forgotten_by_a_stop_that_comes_later() {
+        let (mut vm, _) = vm(&[Input::Started, Input::GuestShutdown]);
+        assert_eq!(vm.step(Input::Rebooted), [Action::ArmThaw(None)]);
+        vm.step(stop(GRACE));
+        assert_eq!(
+            vm.step(Input::RetryDue),
+            [Action::PressPowerButton, Action::ArmRetry]
+        );
+    }
+
+    #[test]
+    fn a_frozen_guest_is_asked_to_thaw_until_it_has() {
+        let (mut vm, armed) = vm(&[
+            Input::Started,
+            Input::Frozen {
+                thaw_after: Some(GRACE),
+            },
+        ]);
+        assert_eq!(armed, [Action::ArmThaw(Some(GRACE))]);
+        for _ in 0..2 {
+            assert_eq!(
+                vm.step(Input::ThawDue),
+                [Action::Thaw, Action::ArmThaw(Some(THAW_RETRY))]
+            );
+        }
+        assert_eq!(vm.step(Input::Thawed), [Action::ArmThaw(None)]);
     }
 
     #[test]
@@ -415,11 +520,8 @@ mod tests {
 
     #[test]
     fn pausing_and_resuming_needs_no_action() {
-        let (mut vm, actions) = vm(&[Input::Started, Input::Suspended("paused".into())]);
-        assert_eq!(
-            (vm.state(), actions),
-            (&State::Paused("paused".into()), vec![])
-        );
+        let (mut vm, actions) = vm(&[Input::Started, Input::Suspended(Pause::User)]);
+        assert_eq!((vm.state(), actions), (&State::Paused(Pause::User), vec![]));
         assert_eq!(vm.step(Input::Resumed), []);
         assert_eq!(*vm.state(), State::Running);
     }

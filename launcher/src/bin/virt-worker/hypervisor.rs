@@ -1,27 +1,41 @@
 //! The one module that speaks to libvirt.
 //!
 //! ```text
-//!  tokio task ──job──▶ driver thread ──call──▶ libvirt (embedded QEMU driver)
-//!      ▲                                          │ callback
-//!      └──────────── Input ◀── event-loop thread ◀┘
+//!             ┌─job──▶ driver thread ─┐
+//!  tokio task ┼─call─▶ lane: calls ───┼─▶ libvirt (embedded QEMU driver)
+//!      ▲      └─call─▶ lane: agent ───┘      │ callback
+//!      └──────── Input ◀── event-loop thread ◀┘
 //! ```
 //!
 //! libvirt's calls block and its callbacks come on its event loop's thread, so the connection
 //! lives on a thread of its own, and a callback only posts a message.
+//!
+//! The driver's thread starts and ends the domain, and does nothing that a guest could hold up:
+//! everything else has a lane. The agent has one of its own, because it is the guest who answers
+//! there, or does not.
 
-use std::ffi::{CString, c_int, c_void};
+mod counters;
+mod guest;
+mod subscription;
+
+use std::ffi::{CString, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use launcher::lifecycle::{Input, StopReason};
+use launcher::lifecycle::{Input, Pause, StopReason};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, Semaphore, oneshot};
 use virt::connect::Connect;
 use virt::domain::Domain;
+use virt::error::ErrorNumber;
 use virt::{event, sys};
+
+pub(crate) use counters::Counters;
+pub(crate) use guest::Guest;
+use subscription::Subscriber;
 
 /// The embedded driver's settings: nothing beside it (no virtlogd), nothing that needs
 /// privilege, and no cgroup of libvirt's own, which would take QEMU out of the pod's.
@@ -36,6 +50,12 @@ namespaces = [ ]
 
 /// How long a running domain's monitor may take to be back after a new connection.
 const RECONNECT: Duration = Duration::from_secs(10);
+
+/// How long a caller waits for one of [`Guest`]'s calls and those before it.
+const CALLS: Duration = Duration::from_secs(15);
+
+/// The same where the guest's agent is asked: libvirt gives it a minute to shut its guest down.
+const AGENT: Duration = Duration::from_secs(75);
 
 /// Why libvirt could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +81,12 @@ pub(crate) enum HypervisorError {
     /// The monitor of a running domain did not come back.
     #[error("QEMU's monitor did not answer within {} s of reconnecting", RECONNECT.as_secs())]
     Monitor,
+    /// The guest's agent is away, or hangs.
+    #[error("the guest's agent does not answer: {message}")]
+    Agent { message: String },
+    /// A call before it hangs.
+    #[error("libvirt does not answer; try again")]
+    Busy,
     /// The driver's thread is gone.
     #[error("the connection to libvirt is closed")]
     Closed,
@@ -69,18 +95,32 @@ pub(crate) enum HypervisorError {
 type Result<T> = std::result::Result<T, HypervisorError>;
 
 fn failed(operation: &'static str) -> impl Fn(virt::error::Error) -> HypervisorError {
-    move |error| HypervisorError::Libvirt {
-        operation,
-        message: error.message().to_owned(),
+    move |error| {
+        let message = error.message().to_owned();
+        match error.code() {
+            ErrorNumber::AgentUnresponsive
+            | ErrorNumber::AgentUnsynced
+            | ErrorNumber::AgentCommandTimeout => HypervisorError::Agent { message },
+            _ => HypervisorError::Libvirt { operation, message },
+        }
     }
 }
 
 type Job = Box<dyn FnOnce(&mut Driver) + Send>;
 
-/// A handle to the thread that owns the connection.
+/// The one domain, once it is defined.
+type Slot = Arc<Mutex<Option<Domain>>>;
+
+/// A handle to the connection.
 #[derive(Clone)]
 pub(crate) struct Hypervisor {
     jobs: mpsc::Sender<Job>,
+    connection: Connect,
+    root: PathBuf,
+    domain: Slot,
+    calls: Lane,
+    agent: Lane,
+    agent_changed: Arc<Notify>,
 }
 
 impl Hypervisor {
@@ -91,12 +131,18 @@ impl Hypervisor {
     pub(crate) async fn open(root: PathBuf, events: UnboundedSender<Input>) -> Result<Self> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (opened, answer) = oneshot::channel();
+        let agent_changed = Arc::<Notify>::default();
+        let subscriber = Subscriber {
+            inputs: events,
+            agent: agent_changed.clone(),
+        };
+        let directory = root.clone();
         std::thread::Builder::new()
             .name("libvirt".into())
-            .spawn(move || match Driver::open(&root, events) {
+            .spawn(move || match Driver::open(&directory, &subscriber) {
                 Ok(mut driver) => {
                     // The other side may have given up waiting; jobs then never come.
-                    let _ = opened.send(Ok(()));
+                    let _ = opened.send(Ok((driver.connection.clone(), driver.domain.clone())));
                     while let Ok(job) = inbox.recv() {
                         job(&mut driver);
                     }
@@ -106,8 +152,16 @@ impl Hypervisor {
                 }
             })
             .map_err(|_| HypervisorError::Closed)?;
-        answer.await.map_err(|_| HypervisorError::Closed)??;
-        Ok(Self { jobs })
+        let (connection, domain) = answer.await.map_err(|_| HypervisorError::Closed)??;
+        Ok(Self {
+            jobs,
+            connection,
+            root,
+            domain,
+            calls: Lane::new(CALLS),
+            agent: Lane::new(AGENT),
+            agent_changed,
+        })
     }
 
     /// Runs `job` on the connection's thread.
@@ -126,6 +180,86 @@ impl Hypervisor {
             .map_err(|_| HypervisorError::Closed)?;
         answer.await.map_err(|_| HypervisorError::Closed)?
     }
+
+    /// Asks something of the domain.
+    ///
+    /// # Errors
+    /// The call's own, and [`HypervisorError::Busy`] where libvirt hangs.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Guest) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let guest = self.guest()?;
+        self.calls.run(move || call(&guest)).await
+    }
+
+    /// Asks something of the guest's agent.
+    ///
+    /// # Errors
+    /// The call's own, and [`HypervisorError::Busy`] where the agent has too many to answer.
+    pub(crate) async fn call_agent<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Guest) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let guest = self.guest()?;
+        self.agent.run(move || call(&guest)).await
+    }
+
+    /// Waits until the guest's agent has come or gone since it was last waited for.
+    pub(crate) async fn agent_changed(&self) {
+        self.agent_changed.notified().await;
+    }
+
+    fn guest(&self) -> Result<Guest> {
+        Ok(Guest {
+            connection: self.connection.clone(),
+            domain: domain_in(&self.domain)?,
+            root: self.root.clone(),
+        })
+    }
+}
+
+/// Calls that have their turn one after another, on a thread that ends when none comes.
+#[derive(Clone)]
+struct Lane {
+    turn: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Lane {
+    fn new(patience: Duration) -> Self {
+        Self {
+            turn: Arc::new(Semaphore::new(1)),
+            patience,
+        }
+    }
+
+    /// Runs `call` when it has its turn. A caller who goes away before leaves the queue; a call
+    /// that has begun ends also without its caller.
+    async fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let turn = self.turn.clone().acquire_owned();
+        let called = async {
+            let turn = turn.await.map_err(|_| HypervisorError::Closed)?;
+            let call = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                call()
+            });
+            call.await.map_err(|_| HypervisorError::Closed)?
+        };
+        let answer = tokio::time::timeout(self.patience, called).await;
+        answer.map_err(|_| HypervisorError::Busy)?
+    }
+}
+
+fn domain_in(slot: &Slot) -> Result<Domain> {
+    let domain = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    domain.clone().ok_or(HypervisorError::Libvirt {
+        operation: "find the domain",
+        message: "it is not defined yet".into(),
+    })
 }
 
 /// What was found at the driver's root when it was opened.
@@ -133,7 +267,7 @@ pub(crate) enum Found {
     /// No domain, or one that never ran.
     Nothing,
     /// A domain that runs; `paused` tells why its vCPUs stand still.
-    Running { paused: Option<String> },
+    Running { paused: Option<Pause> },
     /// A domain that is over.
     Stopped(StopReason),
 }
@@ -141,11 +275,11 @@ pub(crate) enum Found {
 /// The connection and the one domain that it ever holds.
 pub(crate) struct Driver {
     connection: Connect,
-    domain: Option<Domain>,
+    domain: Slot,
 }
 
 impl Driver {
-    fn open(root: &Path, events: UnboundedSender<Input>) -> Result<Self> {
+    fn open(root: &Path, subscriber: &Subscriber) -> Result<Self> {
         write_settings(root).map_err(|source| HypervisorError::Root {
             path: root.to_owned(),
             source,
@@ -168,7 +302,7 @@ impl Driver {
         let connection = Connect::open(Some(&uri)).map_err(|error| {
             let message = error.message().to_owned();
             match error.code() {
-                virt::error::ErrorNumber::NoConnect | virt::error::ErrorNumber::NoSupport => {
+                ErrorNumber::NoConnect | ErrorNumber::NoSupport => {
                     HypervisorError::NoDriver { message }
                 }
                 _ if message.contains("module") => HypervisorError::NoDriver { message },
@@ -178,13 +312,16 @@ impl Driver {
                 },
             }
         })?;
-        register(&connection, events)?;
+        subscription::subscribe(&connection, subscriber)?;
         let domain = connection
             .list_all_domains(0)
             .map_err(failed("list its domains"))?
             .into_iter()
             .next();
-        Ok(Self { connection, domain })
+        Ok(Self {
+            connection,
+            domain: Arc::new(Mutex::new(domain)),
+        })
     }
 
     /// What became of the domain of an earlier worker.
@@ -192,11 +329,11 @@ impl Driver {
     /// # Errors
     /// Where the state cannot be read, or the monitor of a running domain stays away.
     pub(crate) fn find(&self) -> Result<Found> {
-        let Some(domain) = &self.domain else {
+        let Ok(domain) = self.domain() else {
             return Ok(Found::Nothing);
         };
         if domain.is_active().map_err(failed("look at the domain"))? {
-            self.await_monitor(domain)?;
+            await_monitor(&domain)?;
         }
         let (state, reason) = domain
             .get_state()
@@ -210,25 +347,10 @@ impl Driver {
                 _ => Found::Stopped(StopReason::Failed),
             },
             sys::VIR_DOMAIN_PAUSED => Found::Running {
-                paused: Some(paused(reason)),
+                paused: Some(subscription::paused(reason)),
             },
             _ => Found::Running { paused: None },
         })
-    }
-
-    /// A command sent before a reopened driver has its monitor back races with that.
-    fn await_monitor(&self, domain: &Domain) -> Result<()> {
-        let deadline = Instant::now() + RECONNECT;
-        while Instant::now() < deadline {
-            let ready = domain
-                .qemu_monitor_command(r#"{"execute":"query-status"}"#, 0)
-                .is_ok();
-            if ready || !domain.is_active().unwrap_or(false) {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Err(HypervisorError::Monitor)
     }
 
     /// Defines the domain; it replaces one that never ran. `descriptors` are what its disks name by
@@ -236,13 +358,13 @@ impl Driver {
     ///
     /// # Errors
     /// libvirt's own words on what it does not like in the XML.
-    pub(crate) fn define(&mut self, xml: &str, descriptors: Vec<(String, OwnedFd)>) -> Result<()> {
+    pub(crate) fn define(&self, xml: &str, descriptors: Vec<(String, OwnedFd)>) -> Result<()> {
         let domain =
             Domain::define_xml(&self.connection, xml).map_err(failed("define the domain"))?;
         for (group, descriptor) in descriptors {
             associate(&domain, &group, descriptor.as_fd())?;
         }
-        self.domain = Some(domain);
+        *self.domain.lock().unwrap_or_else(PoisonError::into_inner) = Some(domain);
         Ok(())
     }
 
@@ -278,26 +400,6 @@ impl Driver {
             .map_err(failed("power the domain off"))
     }
 
-    /// The live XML.
-    ///
-    /// # Errors
-    /// Where there is no domain yet.
-    pub(crate) fn xml(&self) -> Result<String> {
-        self.domain()?
-            .get_xml_desc(0)
-            .map_err(failed("write the domain's XML"))
-    }
-
-    /// One QMP command.
-    ///
-    /// # Errors
-    /// Where it is no command, or no domain runs.
-    pub(crate) fn monitor(&self, command: &str) -> Result<String> {
-        self.domain()?
-            .qemu_monitor_command(command, 0)
-            .map_err(failed("ask QEMU's monitor"))
-    }
-
     /// Makes libvirt probe the emulator, which fills the capability cache.
     ///
     /// # Errors
@@ -309,12 +411,24 @@ impl Driver {
             .map(drop)
     }
 
-    fn domain(&self) -> Result<&Domain> {
-        self.domain.as_ref().ok_or(HypervisorError::Libvirt {
-            operation: "find the domain",
-            message: "it is not defined yet".into(),
-        })
+    fn domain(&self) -> Result<Domain> {
+        domain_in(&self.domain)
     }
+}
+
+/// A command sent before a reopened driver has its monitor back races with that.
+fn await_monitor(domain: &Domain) -> Result<()> {
+    let deadline = Instant::now() + RECONNECT;
+    while Instant::now() < deadline {
+        let ready = domain
+            .qemu_monitor_command(r#"{"execute":"query-status"}"#, 0)
+            .is_ok();
+        if ready || !domain.is_active().unwrap_or(false) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(HypervisorError::Monitor)
 }
 
 fn write_settings(root: &Path) -> std::io::Result<()> {
@@ -365,123 +479,4 @@ fn silence() {
     unsafe extern "C" fn ignore(_: *mut c_void, _: sys::virErrorPtr) {}
     // SAFETY: the callback touches neither of its arguments and lives as long as the program.
     unsafe { sys::virSetErrorFunc(std::ptr::null_mut(), Some(ignore)) };
-}
-
-/// Subscribes to the lifecycle of every domain on the connection.
-#[expect(unsafe_code, reason = "the binding wraps no domain events")]
-fn register(connection: &Connect, events: UnboundedSender<Input>) -> Result<()> {
-    unsafe extern "C" fn free(opaque: *mut c_void) {
-        // SAFETY: libvirt calls this once, with the box that was registered.
-        drop(unsafe { Box::from_raw(opaque.cast::<UnboundedSender<Input>>()) });
-    }
-    unsafe extern "C" fn lifecycle(
-        _: sys::virConnectPtr,
-        _: sys::virDomainPtr,
-        event: c_int,
-        detail: c_int,
-        opaque: *mut c_void,
-    ) {
-        // SAFETY: `opaque` is the registered box, alive until `free`.
-        let events = unsafe { &*opaque.cast::<UnboundedSender<Input>>() };
-        if let Some(input) = input(event, detail) {
-            // The receiver is gone only when the worker ends.
-            let _ = events.send(input);
-        }
-    }
-    type Lifecycle =
-        unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
-    type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
-    let opaque = Box::into_raw(Box::new(events)).cast::<c_void>();
-    // SAFETY: libvirt's VIR_DOMAIN_EVENT_CALLBACK cast: a lifecycle registration calls back with
-    // the lifecycle signature. `opaque` is freed by `free`, once, by libvirt.
-    let id = unsafe {
-        let callback = std::mem::transmute::<Lifecycle, Generic>(lifecycle);
-        sys::virConnectDomainEventRegisterAny(
-            connection.as_ptr(),
-            std::ptr::null_mut(),
-            sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
-            Some(callback),
-            opaque,
-            Some(free),
-        )
-    };
-    if id < 0 {
-        return Err(failed("subscribe to events")(
-            virt::error::Error::last_error(),
-        ));
-    }
-    Ok(())
-}
-
-/// What a lifecycle event means for the VM.
-/// <https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainEventType>
-fn input(event: c_int, detail: c_int) -> Option<Input> {
-    let detail = detail.unsigned_abs();
-    Some(match event.unsigned_abs() {
-        sys::VIR_DOMAIN_EVENT_RESUMED => Input::Resumed,
-        sys::VIR_DOMAIN_EVENT_SUSPENDED => Input::Suspended(
-            match detail {
-                sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR => "a disk reported an I/O error",
-                sys::VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG => "the watchdog fired",
-                _ => "paused",
-            }
-            .into(),
-        ),
-        sys::VIR_DOMAIN_EVENT_SHUTDOWN => Input::GuestShutdown,
-        sys::VIR_DOMAIN_EVENT_STOPPED => Input::Stopped(match detail {
-            sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN => StopReason::Shutdown,
-            sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED => StopReason::Destroyed,
-            sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED => StopReason::Crashed,
-            sys::VIR_DOMAIN_EVENT_STOPPED_FAILED => StopReason::Failed,
-            _ => StopReason::Other,
-        }),
-        sys::VIR_DOMAIN_EVENT_CRASHED => Input::Stopped(StopReason::Crashed),
-        _ => return None,
-    })
-}
-
-/// Why a domain found paused is so (`virDomainPausedReason`).
-fn paused(reason: c_int) -> String {
-    match reason.unsigned_abs() {
-        sys::VIR_DOMAIN_PAUSED_IOERROR => "a disk reported an I/O error",
-        sys::VIR_DOMAIN_PAUSED_WATCHDOG => "the watchdog fired",
-        sys::VIR_DOMAIN_PAUSED_CRASHED => "the guest panicked",
-        _ => "paused",
-    }
-    .into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_become_inputs() {
-        let cases = [
-            (sys::VIR_DOMAIN_EVENT_STARTED, 0, None),
-            (sys::VIR_DOMAIN_EVENT_RESUMED, 0, Some(Input::Resumed)),
-            (
-                sys::VIR_DOMAIN_EVENT_SHUTDOWN,
-                1,
-                Some(Input::GuestShutdown),
-            ),
-            (
-                sys::VIR_DOMAIN_EVENT_STOPPED,
-                sys::VIR_DOMAIN_EVENT_STOPPED_FAILED,
-                Some(Input::Stopped(StopReason::Failed)),
-            ),
-            (
-                sys::VIR_DOMAIN_EVENT_SUSPENDED,
-                sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR,
-                Some(Input::Suspended("a disk reported an I/O error".into())),
-            ),
-        ];
-        for (event, detail, expected) in cases {
-            assert_eq!(
-                input(event as c_int, detail as c_int),
-                expected,
-                "{event}/{detail}"
-            );
-        }
-    }
 }

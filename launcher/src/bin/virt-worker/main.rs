@@ -6,14 +6,20 @@
 //! Exit status: 0 where the VM ended well, 3 where it failed; anything else is a worker that
 //! init replaces.
 
+mod agent;
 mod console;
 mod dhcp;
 mod events;
 mod hypervisor;
+mod live;
 mod server;
 mod start;
+mod stats;
 mod vm;
+mod vnc;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -34,9 +40,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnixListenerStream;
 
 use events::Events;
+use vnc::Vnc;
 
 /// How long a client may take to read the last events before the worker leaves.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Who may block at once: the volumes, libvirt's calls and the guest's agent.
+const BLOCKING: usize = 3;
 
 #[derive(Parser)]
 #[command(
@@ -95,7 +105,7 @@ fn act() -> anyhow::Result<ExitCode> {
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(2)
+        .max_blocking_threads(BLOCKING)
         .build()
         .context("cannot start the event loop")?;
     match Args::parse().role {
@@ -181,6 +191,7 @@ async fn run(
         phase: Phase::Starting.into(),
         interfaces,
         worker_starts: record.worker_starts,
+        uid: vmi.metadata.uid.clone().unwrap_or_default(),
         ..Status::default()
     });
     let (inputs, inbox) = mpsc::unbounded_channel();
@@ -206,6 +217,7 @@ async fn run(
         status: status.subscribe(),
         inputs: inputs.clone(),
         sessions,
+        vnc: Vnc::new(pod.dir().join("vnc.sock")),
         hypervisor: hypervisor.clone(),
         grace,
         pid_file: pod.qemu_pid_file(&domain),
@@ -214,6 +226,10 @@ async fn run(
     let _ = std::fs::remove_file(pod.launcher_socket());
     let listener = UnixListener::bind(pod.launcher_socket())
         .with_context(|| format!("cannot listen at {}", pod.launcher_socket().display()))?;
+    // For root without DAC_OVERRIDE, which is what the kubelet runs a probe as. Who gets this far is
+    // of this pod, or the node's root: no other can enter the pod's runtime directory.
+    std::fs::set_permissions(pod.launcher_socket(), Permissions::from_mode(0o666))
+        .with_context(|| format!("cannot open {} to all", pod.launcher_socket().display()))?;
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(
         tonic::transport::Server::builder()
@@ -232,7 +248,7 @@ async fn run(
         again: record.worker_starts > 1,
         events: events.clone(),
         hypervisor: hypervisor.clone(),
-        inputs,
+        inputs: inputs.clone(),
     }));
     let task = vm::Task {
         pod,
@@ -241,6 +257,7 @@ async fn run(
         events: events.clone(),
         status,
         hypervisor,
+        own: inputs,
         inputs: inbox,
         leases,
         terminate,

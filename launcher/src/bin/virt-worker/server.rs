@@ -1,26 +1,51 @@
 //! The protocol's server: translates calls, decides nothing.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use launcher::lifecycle::Input;
+use launcher::lifecycle::{Input, THAW_RETRY};
 use launcher_api::launcher_server::Launcher;
 use launcher_api::{
-    ConsoleBytes, DomainXml, Event, GetDomainXmlRequest, GetStatusRequest, MonitorCommand,
-    MonitorReply, ShutdownReply, ShutdownRequest, Status, WatchRequest,
+    ConsoleBytes, DomainXml, Event, FreezeReply, FreezeRequest, GetDomainXmlRequest,
+    GetGuestInfoRequest, GetStatsRequest, GetStatusRequest, GuestExecReply, GuestExecRequest,
+    GuestInfo, GuestPingReply, GuestPingRequest, MonitorCommand, MonitorReply, PauseReply,
+    PauseRequest, Phase, ResetReply, ResetRequest, ScreenshotBytes, ScreenshotRequest,
+    ShutdownReply, ShutdownRequest, SoftRebootReply, SoftRebootRequest, Stats, Status,
+    UnfreezeReply, UnfreezeRequest, UnpauseReply, UnpauseRequest, VncBytes, WatchRequest,
 };
 use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Streaming};
 
+use crate::agent::{self, ExecError};
 use crate::console::Session;
 use crate::events::Events;
-use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::hypervisor::{Guest, Hypervisor, HypervisorError};
+use crate::live;
+use crate::stats::{self, stats};
+use crate::vnc::{Vnc, VncError};
+
+/// How long the status may take to show what libvirt has done.
+const SHOWN: Duration = Duration::from_secs(5);
+
+/// How long a screen that sleeps takes to be drawn again.
+const DRAWN: Duration = Duration::from_millis(250);
+
+/// The largest piece of a screenshot, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// How long a command in the guest may take where the caller does not say.
+const EXEC: Duration = Duration::from_secs(30);
 
 type Answer<T> = Result<Response<T>, tonic::Status>;
+
+type Refusable<T> = Result<T, tonic::Status>;
 
 /// What the calls need of the worker.
 pub(crate) struct Server {
@@ -28,6 +53,7 @@ pub(crate) struct Server {
     pub(crate) status: watch::Receiver<Status>,
     pub(crate) inputs: mpsc::UnboundedSender<Input>,
     pub(crate) sessions: mpsc::Sender<Session>,
+    pub(crate) vnc: Vnc,
     /// There once libvirt is open.
     pub(crate) hypervisor: std::sync::Arc<OnceLock<Hypervisor>>,
     /// The VMI's own grace period.
@@ -37,20 +63,116 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn hypervisor(&self) -> Result<&Hypervisor, tonic::Status> {
+    fn hypervisor(&self) -> Refusable<&Hypervisor> {
         self.hypervisor
             .get()
             .ok_or_else(|| tonic::Status::unavailable("libvirt is not open yet; try again"))
     }
+
+    /// Asks something of the domain.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Guest) -> Result<T, HypervisorError> + Send + 'static,
+    ) -> Refusable<T> {
+        self.hypervisor()?.call(call).await.map_err(refused)
+    }
+
+    /// The way to the guest's agent, where one is there.
+    fn agent(&self) -> Refusable<&Hypervisor> {
+        if !self.status.borrow().agent_connected {
+            let missing = "the guest's agent is not connected; is qemu-guest-agent running there?";
+            return Err(tonic::Status::failed_precondition(missing));
+        }
+        self.hypervisor()
+    }
+
+    /// Refuses what makes no sense in the phase that the VM is in.
+    fn expect(&self, phases: &[Phase]) -> Refusable<()> {
+        let phase = self.status.borrow().phase();
+        if phases.contains(&phase) {
+            return Ok(());
+        }
+        Err(tonic::Status::failed_precondition(match phase {
+            Phase::Unspecified | Phase::Starting => "the VM does not run yet",
+            Phase::Running => "the VM is not paused",
+            Phase::Paused => "the VM is paused",
+            Phase::ShuttingDown => "the VM is shutting down",
+            Phase::Succeeded | Phase::Failed => "the VM has ended",
+        }))
+    }
+
+    /// Waits until whoever asks for the status is told of another phase. libvirt's event follows its
+    /// answer, and takes a moment.
+    async fn leaves(&self, phase: Phase) {
+        let mut status = self.status.clone();
+        let left = status.wait_for(|status| status.phase() != phase);
+        // The call has done what it was asked for, whoever knows it.
+        let _ = timeout(SHOWN, left).await;
+    }
+
+    fn tell(&self, input: Input) -> Refusable<()> {
+        self.inputs
+            .send(input)
+            .map_err(|_| tonic::Status::unavailable("the VM has ended"))
+    }
 }
 
 fn refused(error: HypervisorError) -> tonic::Status {
-    tonic::Status::failed_precondition(error.to_string())
+    let message = error.to_string();
+    match error {
+        HypervisorError::Agent { .. } | HypervisorError::Busy | HypervisorError::Closed => {
+            tonic::Status::unavailable(message)
+        }
+        _ => tonic::Status::failed_precondition(message),
+    }
 }
 
-/// The answer to calls that the protocol has and this worker does not have yet.
-fn later() -> tonic::Status {
-    tonic::Status::unimplemented("not implemented yet")
+/// Freezes, or leaves the guest as it was: an agent that did not answer in time may have done it all
+/// the same.
+async fn freeze(
+    hypervisor: Hypervisor,
+    inputs: mpsc::UnboundedSender<Input>,
+    thaw_after: Option<Duration>,
+) -> Refusable<()> {
+    let tell = |input| {
+        inputs
+            .send(input)
+            .map_err(|_| tonic::Status::unavailable("the VM has ended"))
+    };
+    // Before it is: a worker that is killed at this moment leaves its successor the deadline.
+    tell(Input::Frozen { thaw_after })?;
+    if let Err(error) = hypervisor.call_agent(agent::freeze).await {
+        match hypervisor.call_agent(agent::thaw).await {
+            Ok(()) => tell(Input::Thawed)?,
+            Err(_) => tell(Input::Frozen {
+                thaw_after: Some(THAW_RETRY),
+            })?,
+        }
+        return Err(refused(error));
+    }
+    Ok(())
+}
+
+/// Hands a file on, piece by piece.
+async fn send(
+    mut file: File,
+    pieces: mpsc::Sender<Refusable<ScreenshotBytes>>,
+) -> Result<(), mpsc::error::SendError<Refusable<ScreenshotBytes>>> {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        // It was written a moment ago, so it is in memory.
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                let data = buffer[..count].to_vec();
+                pieces.send(Ok(ScreenshotBytes { data })).await?;
+            }
+            Err(error) => {
+                let lost = format!("cannot read the screenshot: {error}");
+                return pieces.send(Err(tonic::Status::internal(lost))).await;
+            }
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -80,21 +202,13 @@ impl Launcher for Server {
     }
 
     async fn get_domain_xml(&self, _: Request<GetDomainXmlRequest>) -> Answer<DomainXml> {
-        let xml = self
-            .hypervisor()?
-            .run(|driver| driver.xml())
-            .await
-            .map_err(refused)?;
+        let xml = self.call(Guest::xml).await?;
         Ok(Response::new(DomainXml { xml }))
     }
 
     async fn query_monitor(&self, request: Request<MonitorCommand>) -> Answer<MonitorReply> {
         let command = request.into_inner().command;
-        let reply = self
-            .hypervisor()?
-            .run(move |driver| driver.monitor(&command))
-            .await
-            .map_err(refused)?;
+        let reply = self.call(move |guest| guest.monitor(&command)).await?;
         Ok(Response::new(MonitorReply { reply }))
     }
 
@@ -103,9 +217,7 @@ impl Launcher for Server {
             .into_inner()
             .grace_seconds
             .map_or(self.grace, |seconds| Duration::from_secs(seconds.into()));
-        self.inputs
-            .send(Input::StopRequested { grace })
-            .map_err(|_| tonic::Status::unavailable("the VM has ended"))?;
+        self.tell(Input::StopRequested { grace })?;
         Ok(Response::new(ShutdownReply {}))
     }
 
@@ -132,88 +244,119 @@ impl Launcher for Server {
         Ok(Response::new(ReceiverStream::new(printed)))
     }
 
-    async fn pause(
-        &self,
-        _: Request<launcher_api::PauseRequest>,
-    ) -> Answer<launcher_api::PauseReply> {
-        Err(later())
+    type VncStream = ReceiverStream<Refusable<VncBytes>>;
+
+    async fn vnc(&self, request: Request<Streaming<VncBytes>>) -> Answer<Self::VncStream> {
+        let mut input = request.into_inner();
+        let first = input.message().await?.unwrap_or_default();
+        let shown = self.vnc.open(first, input).await;
+        let shown = shown.map_err(|error| match error {
+            VncError::InUse => tonic::Status::unavailable(error.to_string()),
+            VncError::Connect { ref source } => {
+                tonic::Status::failed_precondition(format!("{error}: {source}"))
+            }
+        })?;
+        Ok(Response::new(ReceiverStream::new(shown)))
     }
 
-    async fn unpause(
-        &self,
-        _: Request<launcher_api::UnpauseRequest>,
-    ) -> Answer<launcher_api::UnpauseReply> {
-        Err(later())
-    }
-
-    async fn soft_reboot(
-        &self,
-        _: Request<launcher_api::SoftRebootRequest>,
-    ) -> Answer<launcher_api::SoftRebootReply> {
-        Err(later())
-    }
-
-    async fn reset(
-        &self,
-        _: Request<launcher_api::ResetRequest>,
-    ) -> Answer<launcher_api::ResetReply> {
-        Err(later())
-    }
-
-    async fn freeze(
-        &self,
-        _: Request<launcher_api::FreezeRequest>,
-    ) -> Answer<launcher_api::FreezeReply> {
-        Err(later())
-    }
-
-    async fn unfreeze(
-        &self,
-        _: Request<launcher_api::UnfreezeRequest>,
-    ) -> Answer<launcher_api::UnfreezeReply> {
-        Err(later())
-    }
-
-    async fn get_guest_info(
-        &self,
-        _: Request<launcher_api::GetGuestInfoRequest>,
-    ) -> Answer<launcher_api::GuestInfo> {
-        Err(later())
-    }
-
-    async fn guest_ping(
-        &self,
-        _: Request<launcher_api::GuestPingRequest>,
-    ) -> Answer<launcher_api::GuestPingReply> {
-        Err(later())
-    }
-
-    async fn guest_exec(
-        &self,
-        _: Request<launcher_api::GuestExecRequest>,
-    ) -> Answer<launcher_api::GuestExecReply> {
-        Err(later())
-    }
-
-    async fn get_stats(
-        &self,
-        _: Request<launcher_api::GetStatsRequest>,
-    ) -> Answer<launcher_api::Stats> {
-        Err(later())
-    }
-
-    type VncStream = ReceiverStream<Result<launcher_api::VncBytes, tonic::Status>>;
-
-    async fn vnc(&self, _: Request<Streaming<launcher_api::VncBytes>>) -> Answer<Self::VncStream> {
-        Err(later())
-    }
-
-    type ScreenshotStream = ReceiverStream<Result<launcher_api::ScreenshotBytes, tonic::Status>>;
+    type ScreenshotStream = ReceiverStream<Refusable<ScreenshotBytes>>;
 
     async fn screenshot(
         &self,
-        _: Request<launcher_api::ScreenshotRequest>,
+        request: Request<ScreenshotRequest>,
     ) -> Answer<Self::ScreenshotStream> {
-        Err(later())
+        if request.into_inner().move_cursor {
+            self.call(Guest::wake_screen).await?;
+            sleep(DRAWN).await;
+        }
+        let file = self.call(Guest::screenshot).await?;
+        let (pieces, taken) = mpsc::channel(1);
+        // Ends where nobody takes them.
+        tokio::spawn(send(file, pieces));
+        Ok(Response::new(ReceiverStream::new(taken)))
+    }
+
+    async fn pause(&self, _: Request<PauseRequest>) -> Answer<PauseReply> {
+        self.expect(&[Phase::Running])?;
+        self.call(Guest::pause).await?;
+        self.leaves(Phase::Running).await;
+        Ok(Response::new(PauseReply {}))
+    }
+
+    async fn unpause(&self, _: Request<UnpauseRequest>) -> Answer<UnpauseReply> {
+        self.expect(&[Phase::Paused])?;
+        self.call(Guest::unpause).await?;
+        self.leaves(Phase::Paused).await;
+        Ok(Response::new(UnpauseReply {}))
+    }
+
+    async fn soft_reboot(&self, _: Request<SoftRebootRequest>) -> Answer<SoftRebootReply> {
+        self.expect(&[Phase::Running])?;
+        let hypervisor = self.hypervisor()?;
+        // On the agent's lane: it is the agent that is asked first.
+        let rebooted = hypervisor.call_agent(Guest::reboot).await;
+        rebooted.map_err(refused)?;
+        Ok(Response::new(SoftRebootReply {}))
+    }
+
+    async fn reset(&self, _: Request<ResetRequest>) -> Answer<ResetReply> {
+        self.expect(&[Phase::Running, Phase::Paused])?;
+        self.call(Guest::reset).await?;
+        Ok(Response::new(ResetReply {}))
+    }
+
+    async fn freeze(&self, request: Request<FreezeRequest>) -> Answer<FreezeReply> {
+        let seconds = request.into_inner().unfreeze_timeout_seconds;
+        let thaw_after = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+        let frozen = freeze(self.agent()?.clone(), self.inputs.clone(), thaw_after);
+        // To its end also where the caller goes away.
+        let frozen = tokio::spawn(frozen).await;
+        frozen.map_err(|error| tonic::Status::internal(error.to_string()))??;
+        Ok(Response::new(FreezeReply {}))
+    }
+
+    async fn unfreeze(&self, _: Request<UnfreezeRequest>) -> Answer<UnfreezeReply> {
+        let thawed = self.agent()?.call_agent(agent::thaw).await;
+        thawed.map_err(refused)?;
+        self.tell(Input::Thawed)?;
+        Ok(Response::new(UnfreezeReply {}))
+    }
+
+    async fn get_guest_info(&self, _: Request<GetGuestInfoRequest>) -> Answer<GuestInfo> {
+        let info = self.agent()?.call_agent(agent::info).await;
+        Ok(Response::new(info.map_err(refused)?))
+    }
+
+    async fn guest_ping(&self, _: Request<GuestPingRequest>) -> Answer<GuestPingReply> {
+        let answered = self.agent()?.call_agent(agent::ping).await;
+        answered.map_err(refused)?;
+        Ok(Response::new(GuestPingReply {}))
+    }
+
+    async fn guest_exec(&self, request: Request<GuestExecRequest>) -> Answer<GuestExecReply> {
+        let GuestExecRequest {
+            command,
+            timeout_seconds,
+        } = request.into_inner();
+        if command.is_empty() {
+            return Err(tonic::Status::invalid_argument("command: name a program"));
+        }
+        let limit = match timeout_seconds {
+            0 => EXEC,
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        let reply = agent::exec(self.agent()?, command, limit).await;
+        Ok(Response::new(reply.map_err(|error| match error {
+            ExecError::Agent(error) => refused(error),
+            ExecError::TimedOut(_) => tonic::Status::deadline_exceeded(error.to_string()),
+        })?))
+    }
+
+    async fn get_stats(&self, _: Request<GetStatsRequest>) -> Answer<Stats> {
+        let read = |guest: &Guest| Ok((guest.xml()?, guest.counters(stats::KINDS)?));
+        let (xml, counters) = self.call(read).await?;
+        let live = live::read(&xml).map_err(|error| tonic::Status::internal(error.to_string()))?;
+        let interfaces = self.status.borrow().interfaces.clone();
+        Ok(Response::new(stats(&counters, &live, &interfaces)))
     }
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use launcher::lifecycle::{self, Action, Input, Outcome, Record, State, Vm};
+use launcher::lifecycle::{self, Action, Input, Outcome, Pause, Record, State, Vm};
 use launcher::pod::{self, Pod};
-use launcher_api::{EventKind, Phase, Status};
+use launcher_api::{EventKind, PauseReason, Phase, Status};
 use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::dhcp::{self, Change, LeaseEvent};
 use crate::events::Events;
 use crate::hypervisor::Hypervisor;
+use crate::{agent, live};
 
 /// Lines of QEMU's log that a failure shows.
 const LOG_LINES: usize = 8;
@@ -30,6 +31,8 @@ pub(crate) struct Task {
     pub(crate) events: Events,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) hypervisor: Arc<OnceLock<Hypervisor>>,
+    /// Where the task tells itself how an action went.
+    pub(crate) own: mpsc::UnboundedSender<Input>,
     pub(crate) inputs: mpsc::UnboundedReceiver<Input>,
     pub(crate) leases: mpsc::UnboundedReceiver<LeaseEvent>,
     pub(crate) terminate: Signal,
@@ -41,7 +44,11 @@ impl Task {
     pub(crate) async fn run(mut self) -> Outcome {
         let stop = self.record.stop_deadline_ms.map(remaining);
         let mut vm = Vm::resume(stop);
-        let mut timers = Timers::default();
+        let thaw = self.record.thaw_deadline_ms.map(remaining);
+        let mut timers = Timers {
+            thaw: thaw.map(|rest| Instant::now() + rest),
+            ..Timers::default()
+        };
         loop {
             let input = tokio::select! {
                 Some(input) = self.inputs.recv() => input,
@@ -52,6 +59,7 @@ impl Task {
                 }
                 () = due(timers.retry) => { timers.retry = None; Input::RetryDue }
                 () = due(timers.grace) => { timers.grace = None; Input::GraceOver }
+                () = due(timers.thaw) => { timers.thaw = None; Input::ThawDue }
             };
             self.announce(&input);
             let actions = vm.step(input);
@@ -72,22 +80,33 @@ impl Task {
                 self.save();
                 self.events
                     .push(EventKind::GuestRunning, "the guest's vCPUs run");
+                self.follow();
             }
             Input::Adopted { .. } => {
                 self.record.started = true;
                 self.save();
                 self.events
                     .push(EventKind::DomainAdopted, "took up the running domain");
+                self.follow();
             }
             Input::StopRequested { grace } => {
-                let deadline = now_ms() + u64::try_from(grace.as_millis()).unwrap_or(u64::MAX / 2);
+                let deadline = in_ms(*grace);
                 let known = self.record.stop_deadline_ms.unwrap_or(u64::MAX);
                 self.record.stop_deadline_ms = Some(known.min(deadline));
                 self.save();
                 let message = format!("shutdown requested, {} s of grace", grace.as_secs());
                 self.events.push(EventKind::ShutdownRequested, message);
             }
-            Input::Suspended(reason) => self.events.push(EventKind::GuestPaused, reason.clone()),
+            Input::Suspended(pause) => {
+                self.events.push(EventKind::GuestPaused, pause.to_string());
+            }
+            Input::Rebooted => {
+                self.keep_thaw(None);
+                self.events
+                    .push(EventKind::GuestRebooted, "the guest reboots");
+            }
+            Input::Frozen { thaw_after } => self.keep_thaw(*thaw_after),
+            Input::Thawed => self.keep_thaw(None),
             Input::GraceOver => self.events.push(
                 EventKind::PoweredOff,
                 "the grace period is over: powering the guest off",
@@ -99,17 +118,41 @@ impl Task {
     fn show(&self, state: &State) {
         self.status.send_modify(|status| {
             let (phase, reason) = match state {
-                State::Starting => (Phase::Starting, ""),
-                State::Running => (Phase::Running, ""),
-                State::Paused(reason) => (Phase::Paused, reason.as_str()),
-                State::ShuttingDown => (Phase::ShuttingDown, ""),
-                State::PoweringOff => (Phase::ShuttingDown, "powering off"),
-                State::Ended(Outcome::Succeeded(reason)) => (Phase::Succeeded, reason.as_str()),
-                State::Ended(Outcome::Failed(reason)) => (Phase::Failed, reason.as_str()),
+                State::Starting => (Phase::Starting, String::new()),
+                State::Running => (Phase::Running, String::new()),
+                State::Paused(pause) => (Phase::Paused, pause.to_string()),
+                State::ShuttingDown => (Phase::ShuttingDown, String::new()),
+                State::PoweringOff => (Phase::ShuttingDown, "powering off".to_owned()),
+                State::Ended(Outcome::Succeeded(reason)) => (Phase::Succeeded, reason.clone()),
+                State::Ended(Outcome::Failed(reason)) => (Phase::Failed, reason.clone()),
             };
             status.set_phase(phase);
-            status.reason = reason.to_owned();
+            status.reason = reason;
+            status.set_pause_reason(match state {
+                State::Paused(Pause::User) => PauseReason::User,
+                State::Paused(Pause::IoError) => PauseReason::IoError,
+                State::Paused(Pause::Watchdog) => PauseReason::Watchdog,
+                State::Paused(Pause::Crashed) => PauseReason::Crashed,
+                State::Paused(Pause::Other) => PauseReason::Other,
+                _ => PauseReason::Unspecified,
+            });
         });
+    }
+
+    fn keep_thaw(&mut self, after: Option<Duration>) {
+        let deadline = after.map(in_ms);
+        if self.record.thaw_deadline_ms != deadline {
+            self.record.thaw_deadline_ms = deadline;
+            self.save();
+        }
+    }
+
+    /// Has the status follow what the domain tells of itself.
+    fn follow(&self) {
+        if let Some(hypervisor) = self.hypervisor.get().cloned() {
+            let (status, events) = (self.status.clone(), self.events.clone());
+            tokio::spawn(live::follow(hypervisor, status, events));
+        }
     }
 
     async fn perform(&mut self, action: Action, timers: &mut Timers) -> Option<Outcome> {
@@ -127,6 +170,22 @@ impl Task {
                         let pressed = hypervisor.run(|driver| driver.press_power_button()).await;
                         if let Err(error) = pressed {
                             events.push(EventKind::Warning, error.to_string());
+                        }
+                    });
+                }
+            }
+            Action::ArmThaw(after) => timers.thaw = after.map(|after| Instant::now() + after),
+            Action::Thaw => {
+                if let Some(hypervisor) = self.hypervisor.get().cloned() {
+                    let (events, own) = (self.events.clone(), self.own.clone());
+                    tokio::spawn(async move {
+                        match hypervisor.call_agent(agent::thaw).await {
+                            // The receiver is gone only when the worker ends.
+                            Ok(()) => drop(own.send(Input::Thawed)),
+                            Err(error) => {
+                                let problem = format!("the guest stays frozen: {error}");
+                                events.push(EventKind::Warning, problem);
+                            }
                         }
                     });
                 }
@@ -193,6 +252,7 @@ impl Task {
 struct Timers {
     retry: Option<Instant>,
     grace: Option<Instant>,
+    thaw: Option<Instant>,
 }
 
 async fn due(at: Option<Instant>) {
@@ -208,6 +268,11 @@ fn now_ms() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| {
         now.tv_sec().unsigned_abs() * 1_000 + now.tv_nsec().unsigned_abs() / 1_000_000
     })
+}
+
+/// The deadline that is so far away.
+fn in_ms(rest: Duration) -> u64 {
+    now_ms() + u64::try_from(rest.as_millis()).unwrap_or(u64::MAX / 2)
 }
 
 fn remaining(deadline_ms: u64) -> Duration {
