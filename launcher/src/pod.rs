@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! RUNTIME_DIR/
-//!   vmi.json         the VirtualMachineInstance: defaulted, validated     (input)
+//!   vmi.json         the VirtualMachineInstance: defaulted, validated     (input, or init's copy)
+//!   init.lock        held by init for life: other containers wait for its end by it
 //!   network/         one `<interface>.json` for each bound interface       (init → worker)
 //!   container-disks/, kernel-boot/, secrets/, host-disks/, claims/        (inputs, mounted)
 //!   disks/           what `volumes` makes
@@ -30,6 +31,12 @@ pub const RECORD: &str = "record.json";
 
 /// The name of the node's device nodes for taps.
 pub const TUN_DEVICE: &str = "/dev/net/tun";
+
+/// The device node of the kernel's own virtio network backend; not every node has it.
+pub const VHOST_NET_DEVICE: &str = "/dev/vhost-net";
+
+/// Where a pod has the device nodes of its claims, by the names of their volumes.
+pub const CLAIM_DEVICES: &str = "/dev/claims";
 
 /// A pod's runtime directory.
 #[derive(Clone, Debug)]

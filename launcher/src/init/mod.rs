@@ -1,21 +1,33 @@
 //! PID 1 of the pod's container: the only part of a launcher that ever holds privilege.
 //!
 //! ```text
-//!  stage 1, root:   network of the pod ─▶ taps, packet sockets ─▶ give up root and every
-//!                   capability ─▶ execute itself as
+//!  stage 1, root:    network of the pod ─▶ taps, packet sockets ─▶ give up root and every
+//!                    capability
+//!           uid 107: fetch the images' files from the containers that have them ─▶ execute itself as
 //!  stage 2, uid 107: start the worker, reap every orphan at once, forward signals, start the
-//!                   worker again when it dies
+//!                    worker again when it dies
 //! ```
+//!
+//! It needs NET_ADMIN, NET_RAW, SETUID, SETGID and SETPCAP, and nothing that a read-only root file
+//! system or no_new_privs would keep from it.
 //!
 //! Stage 2 is a fresh process image under the same process id: nothing that set-up parsed or
 //! allocated stays in the memory of the process that lives as long as the guest. It parses no
 //! untrusted byte and knows no libvirt. libvirt polls until an ended QEMU is reaped, so reaping
 //! late would show as seconds in every start and stop.
 
+mod capabilities;
+pub mod container_disks;
+mod inherit;
+pub mod last_words;
+mod lock;
 mod network;
 mod options;
 mod privileges;
+mod set_up;
+mod signals;
 mod supervise;
+mod vmi;
 
 use std::net::IpAddr;
 use std::num::ParseIntError;
@@ -26,7 +38,9 @@ use std::time::Duration;
 
 use crate::convert::Accelerator;
 
-pub use network::set_up;
+pub use inherit::{InheritedFile, take_over};
+pub use lock::LOCK;
+pub use set_up::set_up;
 pub use supervise::supervise;
 
 /// The worker's exit status where the VM failed; init ends with the same.
@@ -41,6 +55,32 @@ pub struct InitArgs {
     /// What executes the guest's instructions.
     #[arg(long, default_value = "kvm")]
     pub accelerator: Accelerator,
+    /// The VMI that the pod carries, as JSON; absent where vmi.json is in the runtime directory.
+    #[arg(long, value_name = "FILE")]
+    pub vmi: Option<PathBuf>,
+    /// A volume whose container hands over a disk; may be given several times.
+    #[arg(long, value_name = "VOLUME")]
+    pub container_disk: Vec<String>,
+    /// Wait for the container that hands over kernel and initrd.
+    #[arg(long)]
+    pub kernel_boot: bool,
+    /// Where these containers listen, as VOLUME.sock and kernel-boot.sock.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/run/container-disks")]
+    pub container_disks_dir: PathBuf,
+    /// How long each of them is waited for, in seconds; default: as long as its image takes to be
+    /// pulled.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub container_disks_timeout: Option<Duration>,
+    /// What the node knows of QEMU: files of libvirt's capability cache.
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        default_value = "/var/lib/ferrovirt/capabilities"
+    )]
+    pub capabilities: PathBuf,
+    /// Where the kubelet reads why the container ended; nothing is written where it is not there.
+    #[arg(long, value_name = "FILE", default_value = "/dev/termination-log")]
+    pub termination_log: PathBuf,
     /// The pod's first network interface. Those of further networks are named by the network.
     #[arg(long, default_value = crate::network::PRIMARY)]
     pub interface: String,
@@ -66,6 +106,18 @@ pub struct InitArgs {
     /// Stage 2: the packet sockets that stage 1 opened, as INTERFACE=TAP[,UPLINK].
     #[arg(long, hide = true)]
     pub packet_sockets: Vec<PacketSockets>,
+    /// Stage 2: the disks that stage 1 fetched, as VOLUME=DESCRIPTOR.
+    #[arg(long, hide = true)]
+    pub container_disk_file: Vec<InheritedFile>,
+    /// Stage 2: kernel and initrd, as ROLE=DESCRIPTOR.
+    #[arg(long, hide = true)]
+    pub kernel_boot_file: Vec<InheritedFile>,
+    /// Stage 2: descriptors that are only kept open, and by init alone.
+    #[arg(long, hide = true)]
+    pub held: Vec<RawFd>,
+    /// Stage 2: the open termination log.
+    #[arg(long, hide = true)]
+    pub termination_descriptor: Option<RawFd>,
     /// Stage 2.
     #[arg(long, hide = true)]
     pub supervise: bool,

@@ -1,5 +1,6 @@
 //! Stage 2: one worker at a time, every orphan reaped at once.
 
+use std::error::Error;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::{InitArgs, VM_FAILED};
+use super::{InitArgs, VM_FAILED, last_words, take_over};
 use crate::pod::Pod;
 
 /// The worker's file name; it lies beside this program.
@@ -64,6 +65,29 @@ fn kernel(operation: &'static str) -> impl Fn(Errno) -> SuperviseError {
 /// # Errors
 /// [`SuperviseError`]; the VM ends with init then.
 pub fn supervise(args: &InitArgs) -> Result<u8, SuperviseError> {
+    let held = args.held.iter().map(|held| take_over(*held));
+    // Open for as long as init lives, which is what other containers wait for.
+    let _held = held
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(kernel("keep what stage 1 opened"))?;
+    let outcome = look_after(args);
+    if let (Err(error), Some(log)) = (&outcome, args.termination_descriptor)
+        && let Ok(log) = take_over(log)
+    {
+        last_words::write(&mut log.into(), &line(error));
+    }
+    outcome
+}
+
+/// An error with its cause.
+fn line(error: &SuperviseError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+fn look_after(args: &InitArgs) -> Result<u8, SuperviseError> {
     let signals = SigSet::all();
     signals.thread_block().map_err(kernel("block signals"))?;
     let inbox = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
@@ -161,6 +185,15 @@ fn spawn(args: &InitArgs) -> Result<Pid, SuperviseError> {
         .arg(args.accelerator.to_string());
     for sockets in &args.packet_sockets {
         command.arg("--packet-sockets").arg(sockets.to_string());
+    }
+    for file in &args.container_disk_file {
+        command.arg("--container-disk-file").arg(file.to_string());
+    }
+    for file in &args.kernel_boot_file {
+        command.arg("--kernel-boot-file").arg(file.to_string());
+    }
+    if let (Some(log), false) = (args.termination_descriptor, args.probe) {
+        command.arg("--termination-descriptor").arg(log.to_string());
     }
     if let (Some(began), false) = (args.began, args.probe) {
         command.arg("--init-began").arg(began.to_string());
