@@ -16,7 +16,7 @@ use kube_runtime::WatchStreamExt;
 use kube_runtime::watcher::watch_object;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -27,17 +27,40 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long to wait where there is nothing to do: for ever, as far as anybody will notice.
 const NOTHING_TO_DO: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Keeps `caBundle` in both configurations, for ever; whoever leads runs this.
-pub async fn inject(client: Client, identity: watch::Receiver<Option<Identity>>) -> Infallible {
-    let mutating = inject_into::<MutatingWebhookConfiguration>(client.clone(), identity.clone());
-    let validating = inject_into::<ValidatingWebhookConfiguration>(client, identity);
-    futures::join!(mutating, validating).0
+/// Keeps `caBundle` in both configurations, for ever; `trusted` becomes true when both have it, or
+/// are not there, so that no API server asks before it can trust the answer.
+///
+/// Any replica may run this, and several may: what they write is the same.
+pub async fn inject(
+    client: Client,
+    identity: watch::Receiver<Option<Identity>>,
+    trusted: &watch::Sender<bool>,
+) -> Infallible {
+    let (mutating_done, mutating) = oneshot::channel();
+    let (validating_done, validating) = oneshot::channel();
+    let both = async {
+        if let (Ok(()), Ok(())) = futures::join!(mutating, validating) {
+            trusted.send_replace(true);
+        }
+    };
+    let (never, _, ()) = futures::join!(
+        inject_into::<MutatingWebhookConfiguration>(
+            client.clone(),
+            identity.clone(),
+            mutating_done
+        ),
+        inject_into::<ValidatingWebhookConfiguration>(client, identity, validating_done),
+        both,
+    );
+    never
 }
 
 async fn inject_into<K: Webhooks>(
     client: Client,
     mut identity: watch::Receiver<Option<Identity>>,
+    done: oneshot::Sender<()>,
 ) -> Infallible {
+    let mut done = Some(done);
     let api: Api<K> = Api::all(client);
     let mut objects = pin!(watch_object(api.clone(), WEBHOOKS).default_backoff());
     let mut seen = None;
@@ -47,11 +70,10 @@ async fn inject_into<K: Webhooks>(
             tokio::select! {
                 object = objects.next() => object,
                 Ok(()) = identity.changed() => None,
-                else => std::future::pending().await,
             }
         };
         match timeout(wait, event).await {
-            Ok(Some(Ok(object))) => seen = object,
+            Ok(Some(Ok(object))) => seen = Some(object),
             Ok(Some(Err(error))) => {
                 let kind = K::kind(&());
                 warn!(
@@ -62,15 +84,23 @@ async fn inject_into<K: Webhooks>(
             }
             Ok(None) | Err(_) => {}
         }
-        let trusted = identity
-            .borrow_and_update()
-            .as_ref()
-            .map(|i| i.trusted.clone());
-        let patch = seen.as_ref().zip(trusted);
-        let patch = patch.and_then(|(object, trusted)| injection(object, &trusted));
+        let trusted = identity.borrow_and_update();
+        let trusted = trusted.as_ref().map(|identity| identity.trusted.clone());
+        // Until both are known, there is nothing to compare.
+        let (Some(object), Some(trusted)) = (&seen, trusted) else {
+            continue;
+        };
+        let patch = object.as_ref();
+        let patch = patch.and_then(|object| injection(object, &trusted));
         wait = match patch {
             Some(patch) => write(&api, &patch).await,
-            None => NOTHING_TO_DO,
+            None => {
+                if let Some(done) = done.take() {
+                    // Who is not waiting need not know.
+                    let _ = done.send(());
+                }
+                NOTHING_TO_DO
+            }
         };
     }
 }

@@ -6,8 +6,8 @@
 //!              |
 //! Secret <--- keep, every replica ---> Identity ---> server, from the next connection on
 //! (watched; who writes first wins)        |
-//!                                         '------> inject, the leader ---> caBundle of both
-//!                                                                          configurations
+//!                                         '------> inject ------------> caBundle of both
+//!                                                                      configurations
 //! ```
 //!
 //! Every replica watches the Secret and serves what it holds. Whoever finds something to do
