@@ -19,5 +19,6 @@ pub mod init;
 pub mod lifecycle;
 pub mod network;
 pub mod pod;
+pub mod probe;
 pub mod run;
 pub mod volumes;

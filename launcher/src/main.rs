@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use launcher::convert::{Accelerator, BoundInterface, Host};
 use launcher::emulation::{self, Emulation};
 use launcher::init::{self, InitArgs};
+use launcher::probe::{self, ProbeArgs};
 use launcher::run::{self, RunArgs, Sandbox, shim};
 use launcher::{host, network, pod, volumes};
 use launcher_api::{
@@ -66,6 +67,8 @@ enum Command {
     },
     /// Print a running VM's live domain XML.
     Dumpxml(Name),
+    /// Ask the guest's agent of this pod something, for the kubelet: exit status 0 or 1.
+    Probe(ProbeArgs),
     /// PID 1 of a pod: sets the network up, drops privilege, looks after the worker.
     Init(InitArgs),
     /// Keeps the namespaces of a local VM.
@@ -143,6 +146,7 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
             blocking(shutdown(vm.find(&root)?, grace_period))?;
         }
         Command::Dumpxml(vm) => blocking(dump_xml(vm.find(&root)?))?,
+        Command::Probe(args) => blocking(async { Ok(probe::probe(&args).await?) })?,
         Command::Init(args) if args.supervise => return Ok(init::supervise(&args)?.into()),
         // Becomes the supervising stage, so it returns only to tell of an error.
         Command::Init(args) => match init::set_up(&args)? {},
