@@ -3,7 +3,9 @@
 pub mod admission;
 pub mod certificates;
 pub mod config;
+pub mod lease;
 pub mod metrics;
 pub mod pod;
 pub mod reconcile;
+pub mod run;
 pub mod server;

@@ -1,3 +1,177 @@
-//! virt-controller.
+//! virt-controller: from VirtualMachines to their pods, and admission.
 
-fn main() {}
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use clap::Parser;
+use controller::certificates::{self, Identity};
+use controller::config::Settings;
+use controller::lease::Election;
+use controller::metrics::Metrics;
+use controller::run::{Leader, World, follow_settings};
+use controller::server::{self, Limits, Readiness, Transport};
+use kube_client::Client;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::info;
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Makes virtual machines of their manifests in a Kubernetes cluster"
+)]
+struct Args {
+    /// The image of virt-launcher.
+    #[arg(long, env = "LAUNCHER_IMAGE")]
+    launcher_image: String,
+    /// The namespace of Ferrovirt's own parts.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "ferrovirt")]
+    namespace: String,
+    /// This replica's name.
+    #[arg(long, env = "POD_NAME", default_value = "virt-controller")]
+    name: String,
+    /// The port of the API server's webhooks, by TLS.
+    #[arg(long, default_value_t = 8443)]
+    webhook_port: u16,
+    /// The port of health and metrics.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    match act(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The alternate form has the causes in the same line.
+            eprintln!("virt-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(args: Args) -> anyhow::Result<()> {
+    // kube's TLS asks for it; with two in the binary, rustls would not choose.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("TLS is set up already"))?;
+    // One thread: what is shared is small, and a second one's heap is not.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?
+        .block_on(run(args))
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
+    let client = Client::try_default()
+        .await
+        .context("cannot find the API server")?;
+    let (settings_to, settings) = watch::channel(Settings::default());
+    let (known_to, known) = watch::channel(false);
+    let (identity_to, identity) = watch::channel(None);
+    let (trusted_to, trusted) = watch::channel(false);
+    let (readiness_to, readiness) = watch::channel(Readiness::Starting);
+    let mut world = World::default();
+    let (vms, vmis) = world.stores();
+    let metrics = Arc::new(Metrics::new(vms, vmis));
+
+    let mut servers = JoinSet::new();
+    let limits = Limits::default();
+    let context = server::Context {
+        namespace: args.namespace.as_str().into(),
+        settings: settings.clone(),
+        readiness: readiness.clone(),
+    };
+    servers.spawn(server::serve(
+        listen(args.webhook_port).await?,
+        Transport::Tls(identity.clone()),
+        server::webhooks(context, limits),
+        readiness.clone(),
+        limits,
+    ));
+    servers.spawn(server::serve(
+        listen(args.port).await?,
+        Transport::Plain,
+        server::probes(readiness.clone(), metrics.clone(), limits),
+        readiness,
+        limits,
+    ));
+
+    let mut election = Election::new(client.clone(), &args.namespace, args.name.clone());
+    let leader = Leader {
+        client: client.clone(),
+        instance: args.name,
+        launcher_image: args.launcher_image.into(),
+        settings,
+        metrics: metrics.clone(),
+    };
+    let lead = async {
+        loop {
+            let until = election.win().await;
+            metrics.set_leading(true);
+            tokio::select! {
+                () = election.keep(until) => {}
+                never = leader.run(&mut world) => match never {},
+            }
+            metrics.set_leading(false);
+        }
+    };
+    let known_identity = identity.clone();
+    let readied = async {
+        // No sender ends before the process does.
+        let _ = wait(known, known_identity, trusted).await;
+        metrics.set_ready(true);
+        readiness_to.send_replace(Readiness::Ready);
+        std::future::pending().await
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = lead => {}
+        () = readied => {}
+        never = follow_settings(
+            client.clone(), &args.namespace, &settings_to, &known_to, &metrics,
+        ) => match never {},
+        never = certificates::keep(client.clone(), &args.namespace, &identity_to) => match never {},
+        never = certificates::inject(client.clone(), identity, &trusted_to) => match never {},
+    }
+    info!("ending");
+    readiness_to.send_replace(Readiness::Draining);
+    election.release().await;
+    servers.join_all().await;
+    Ok(())
+}
+
+/// Waits until requests can be answered: the settings are known, and who this server is, here and
+/// to the API server.
+async fn wait(
+    mut known: watch::Receiver<bool>,
+    mut identity: watch::Receiver<Option<Identity>>,
+    mut trusted: watch::Receiver<bool>,
+) -> Result<(), watch::error::RecvError> {
+    known.wait_for(|known| *known).await?;
+    identity.wait_for(Option::is_some).await?;
+    trusted.wait_for(|trusted| *trusted).await?;
+    Ok(())
+}
+
+/// Listens on all addresses of both families, or of the one that there is.
+async fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+            .await
+            .with_context(|| format!("cannot listen on port {port}")),
+    }
+}

@@ -24,13 +24,17 @@ const WAITING: [&str; 8] = [
 /// A launcher's pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Launcher {
+    /// Its namespace.
+    pub namespace: String,
     /// Its name.
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// The name of the instance that controls it.
+    /// Its resource version.
+    pub resource_version: String,
+    /// The name of the instance that controls it, or empty.
     pub vmi_name: String,
-    /// The uid of the instance that controls it.
+    /// The uid of the instance that controls it, or empty.
     pub vmi_uid: String,
     /// It is being deleted.
     pub deleting: bool,
@@ -99,21 +103,23 @@ pub struct PodOver {
 }
 
 impl Launcher {
-    /// The pod, if an instance controls it.
-    pub fn new(pod: &k8s::Pod) -> Option<Self> {
+    /// The pod. One that no instance controls has no instance.
+    pub fn new(pod: &k8s::Pod) -> Self {
         let metadata = &pod.metadata;
-        let owner = metadata.owner_references.iter().flatten().find(controls)?;
+        let owner = metadata.owner_references.iter().flatten().find(controls);
         let spec = pod.spec.as_ref();
         let status = pod.status.as_ref();
         let containers = status.and_then(|status| status.container_statuses.as_ref());
         let containers = || containers.into_iter().flatten();
         let condition = |type_| status.and_then(|status| condition(status, type_));
         let compute = spec.and_then(|spec| spec.containers.iter().find(|c| c.name == COMPUTE));
-        Some(Self {
-            name: metadata.name.clone()?,
-            uid: metadata.uid.clone()?,
-            vmi_name: owner.name.clone(),
-            vmi_uid: owner.uid.clone(),
+        Self {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            vmi_name: owner.map(|owner| owner.name.clone()).unwrap_or_default(),
+            vmi_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
             deleting: metadata.deletion_timestamp.is_some(),
             node: spec.and_then(|spec| spec.node_name.clone()),
             image: compute.and_then(|compute| compute.image.clone()),
@@ -124,7 +130,7 @@ impl Launcher {
             waiting: containers().find_map(waiting),
             ended: containers().find(|c| c.name == COMPUTE).and_then(ended),
             over: status.and_then(over),
-        })
+        }
     }
 }
 
@@ -286,20 +292,16 @@ mod tests {
             ),
         ];
         for (status, expected) in cases {
-            assert_eq!(
-                Launcher::new(&pod(status.clone())),
-                Some(expected),
-                "{status}"
-            );
+            assert_eq!(Launcher::new(&pod(status.clone())), expected, "{status}");
         }
     }
 
     #[test]
-    fn a_pod_that_no_instance_controls_is_none_of_ours() {
+    fn a_pod_that_no_instance_controls_has_none() {
         let owner = |owner: Value| {
             let mut pod = pod(json!({}));
             pod.metadata.owner_references = serde_json::from_value(json!([owner])).unwrap();
-            Launcher::new(&pod)
+            Launcher::new(&pod).vmi_uid
         };
         let base = json!({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
             "name": "vm", "uid": "vmi", "controller": true});
@@ -308,9 +310,9 @@ mod tests {
             owner[field] = value;
             owner
         };
-        assert!(owner(base.clone()).is_some());
-        assert_eq!(owner(with("controller", json!(false))), None);
-        assert_eq!(owner(with("kind", json!("ReplicaSet"))), None);
-        assert_eq!(owner(with("apiVersion", json!("example.org/v1"))), None);
+        assert_eq!(owner(base.clone()), "vmi");
+        assert_eq!(owner(with("controller", json!(false))), "");
+        assert_eq!(owner(with("kind", json!("ReplicaSet"))), "");
+        assert_eq!(owner(with("apiVersion", json!("example.org/v1"))), "");
     }
 }

@@ -1,0 +1,204 @@
+//! The leader's work: watch, decide, write.
+//!
+//! ```text
+//!            watch            concerns             decide               perform
+//! API server ----> World --------------> Queue ------------> writes ------------> API server
+//!                    ^                     ^ '-- one at a time for each object      |
+//!                    '---------------------'--------------- answers ----------------'
+//! ```
+//!
+//! All of it is one task: dropping its future stops every write that has not been sent.
+
+mod cache;
+mod perform;
+mod queue;
+mod settings;
+mod watch;
+mod world;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
+use k8s_openapi::jiff::Timestamp;
+use kube_client::Client;
+use tokio::sync::watch as channel;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use self::perform::{PerformError, Performed, Performer, Subject};
+use self::queue::{Key, Kind, Outcome, Queue};
+use crate::config::Settings;
+use crate::metrics::Metrics;
+use crate::reconcile::{Decision, Failure, vm, vmi};
+
+pub use self::settings::follow_settings;
+pub use self::world::World;
+
+/// How many objects are written about at once.
+const CONCURRENT: usize = 16;
+
+/// Far enough for a timer that nobody waits for.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// What the leader works with.
+pub struct Leader {
+    /// The API server.
+    pub client: Client,
+    /// This replica's name.
+    pub instance: String,
+    /// The image of virt-launcher.
+    pub launcher_image: Arc<str>,
+    /// The cluster's settings.
+    pub settings: channel::Receiver<Settings>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A decision that is being performed, and what was found out.
+struct Work {
+    key: Key,
+    requeue: Option<Duration>,
+    /// It tells of a refusal: what was refused is tried again later.
+    refused: bool,
+    performed: Performed,
+}
+
+impl Leader {
+    /// Watches, decides and writes, for ever. `world` is forgotten first: it may be old.
+    pub async fn run(&self, world: &mut World) -> Infallible {
+        world.clear();
+        let mut watched = watch::watch(&self.client);
+        let performer = Performer::new(
+            self.client.clone(),
+            &self.instance,
+            self.launcher_image.clone(),
+        );
+        let mut queue = Queue::new(&self.metrics);
+        let mut working: FuturesUnordered<BoxFuture<'_, Work>> = FuturesUnordered::new();
+        let mut telling = FuturesUnordered::new();
+        let mut listed = false;
+        loop {
+            let now = Instant::now();
+            if !listed && world.is_listed() {
+                listed = true;
+                info!("leading");
+            }
+            let free = listed && working.len() < CONCURRENT;
+            if free && let Some(key) = queue.pop(now) {
+                match self.work(world, &performer, key.clone(), None) {
+                    Some(work) => working.push(work),
+                    None => queue.done(key, Outcome::Done(None), now),
+                }
+                continue;
+            }
+            if working.is_empty() {
+                world.settle();
+            }
+            let due = queue.next_due().filter(|_| free);
+            tokio::select! {
+                Some(change) = watched.next() => {
+                    for key in world.watched(change) {
+                        queue.add(key, now);
+                    }
+                }
+                Some(work) = working.next() => {
+                    let Work { key, requeue, refused, performed } = work;
+                    for (event, about) in performed.events {
+                        telling.push(performer.tell(event, about));
+                    }
+                    for written in performed.written {
+                        for key in world.written(written) {
+                            queue.add(key, now);
+                        }
+                    }
+                    let failure = performed.result.as_ref().err().and_then(PerformError::refusal);
+                    if let Err(error) = &performed.result {
+                        log(&key, error);
+                    }
+                    let again = failure.and_then(|failure| {
+                        self.work(world, &performer, key.clone(), Some(failure))
+                    });
+                    match again {
+                        Some(work) => working.push(work),
+                        None => queue.done(key, outcome(&performed.result, refused, requeue), now),
+                    }
+                }
+                Some(()) = telling.next() => {}
+                () = sleep_until(due.unwrap_or(now + LONG)) => {}
+            }
+        }
+    }
+
+    /// Decides, and performs it. None where there is nothing of this name, or nothing to do.
+    fn work<'a>(
+        &self,
+        world: &World,
+        performer: &'a Performer,
+        key: Key,
+        failure: Option<Failure>,
+    ) -> Option<BoxFuture<'a, Work>> {
+        let now = whole_seconds(Timestamp::now());
+        let refused = failure.is_some();
+        let (subject, decision) = match key.kind {
+            Kind::Vm => {
+                let snapshot = world.vm(&key, failure)?;
+                let decision = vm::decide(&snapshot, now);
+                (Subject::Vm(snapshot.vm), decision)
+            }
+            Kind::Vmi => {
+                let snapshot = world.vmi(&key, failure)?;
+                let decision = vmi::decide(&snapshot, now);
+                let claims = world.claims_of(&snapshot.vmi);
+                (Subject::Vmi(snapshot.vmi, claims), decision)
+            }
+        };
+        let Decision { writes, requeue } = decision;
+        if writes.is_empty() && requeue.is_none() && !refused {
+            return None;
+        }
+        let settings = self.settings.borrow().clone();
+        let work = async move {
+            let performed = performer.perform(&subject, writes, &settings).await;
+            Work {
+                key,
+                requeue,
+                refused,
+                performed,
+            }
+        };
+        Some(work.boxed())
+    }
+}
+
+fn outcome(result: &Result<(), PerformError>, refused: bool, requeue: Option<Duration>) -> Outcome {
+    match result {
+        Ok(()) if refused => Outcome::Refused,
+        Ok(()) => Outcome::Done(requeue),
+        Err(_) => Outcome::Retry,
+    }
+}
+
+fn log(key: &Key, error: &PerformError) {
+    let Key {
+        namespace, name, ..
+    } = key;
+    let kind = match key.kind {
+        Kind::Vm => "machine",
+        Kind::Vmi => "instance",
+    };
+    let passing = error.is_stale() || matches!(error, PerformError::PodLeft { .. });
+    let error = error as &dyn std::error::Error;
+    match passing {
+        true => debug!(error, "{kind} {namespace}/{name}"),
+        false => warn!(error, "{kind} {namespace}/{name}"),
+    }
+}
+
+/// Times in objects have whole seconds.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
