@@ -1,7 +1,7 @@
 //! The life of one VM, as a pure machine: an input in, the actions to take out.
 //!
 //! ```text
-//!             Started/Adopted            Suspended
+//!             Started/Adopted            Suspended     (StartedPaused: Paused at once)
 //!  Starting ─────────────────▶ Running ◀──────────▶ Paused
 //!     │  │                        │      Resumed       │
 //!     │  └── StopRequested ──┐    │ StopRequested      │ StopRequested
@@ -106,6 +106,8 @@ pub enum StopReason {
 pub enum Input {
     /// The domain was started.
     Started,
+    /// The domain was started, and its vCPUs wait for somebody's word (`startStrategy: Paused`).
+    StartedPaused,
     /// The domain could not be started.
     StartFailed(String),
     /// A domain that an earlier worker started was found; `paused` has its reason.
@@ -234,6 +236,7 @@ impl Vm {
             }
             (State::Starting, Input::StartFailed(cause)) => self.end(Outcome::Failed(cause)),
             (State::Starting, Input::Started) => self.go(State::Running),
+            (State::Starting, Input::StartedPaused) => self.go(State::Paused(Pause::User)),
             (State::Starting, Input::Adopted { paused }) => {
                 self.go(paused.map_or(State::Running, State::Paused))
             }
@@ -340,6 +343,16 @@ mod tests {
 
     fn stop(grace: Duration) -> Input {
         Input::StopRequested { grace }
+    }
+
+    #[test]
+    fn a_machine_that_is_started_paused_waits_to_be_resumed() {
+        let (mut vm, actions) = vm(&[Input::StartedPaused]);
+        assert_eq!((vm.state(), actions), (&State::Paused(Pause::User), vec![]));
+        assert_eq!(vm.step(Input::Resumed), []);
+        assert_eq!(*vm.state(), State::Running);
+        let (mut vm, _) = super::tests::vm(&[stop(NOW)]);
+        assert_eq!(vm.step(Input::StartedPaused), [Action::PowerOff]);
     }
 
     #[test]

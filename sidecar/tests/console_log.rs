@@ -1,5 +1,7 @@
 //! What `kubectl logs` shows of a guest's console.
 
+#![allow(clippy::unwrap_used, reason = "in tests, helpers included")]
+
 mod common;
 
 use std::fs::{File, OpenOptions};

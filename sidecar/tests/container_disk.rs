@@ -1,6 +1,8 @@
 //! What init gets of a container's files, and how long the container lives: the real program on one
 //! side, the launcher's real init code on the other.
 
+#![allow(clippy::unwrap_used, reason = "in tests, helpers included")]
+
 mod common;
 
 use std::fs::File;

@@ -368,13 +368,14 @@ impl Driver {
         Ok(())
     }
 
-    /// Starts the defined domain; returns once its vCPUs run.
+    /// Starts the defined domain; returns once its vCPUs run, or wait where it is started `paused`.
     ///
     /// # Errors
     /// libvirt's own words, with QEMU's where it ended.
-    pub(crate) fn start(&self) -> Result<()> {
+    pub(crate) fn start(&self, paused: bool) -> Result<()> {
+        let flags = if paused { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
         self.domain()?
-            .create()
+            .create_with_flags(flags)
             .map_err(failed("start the domain"))
             .map(drop)
     }

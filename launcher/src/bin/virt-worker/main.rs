@@ -7,6 +7,7 @@
 //! init replaces.
 
 mod agent;
+mod capabilities;
 mod console;
 mod dhcp;
 mod events;
@@ -19,6 +20,7 @@ mod vm;
 mod vnc;
 
 use std::fs::Permissions;
+use std::os::fd::RawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,9 +31,10 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use crds::VirtualMachineInstance;
 use launcher::convert::Accelerator;
-use launcher::init::PacketSockets;
+use launcher::init::{InheritedFile, PacketSockets, last_words, take_over};
 use launcher::lifecycle::{Outcome, Record};
 use launcher::pod::{self, Pod};
+use launcher::volumes::Descriptors;
 use launcher_api::launcher_server::LauncherServer;
 use launcher_api::{EventKind, Phase, Status};
 use tokio::net::UnixListener;
@@ -71,6 +74,15 @@ enum Role {
         /// The packet sockets of an interface, as INTERFACE=TAP[,UPLINK].
         #[arg(long)]
         packet_sockets: Vec<PacketSockets>,
+        /// The open disk of a containerDisk, as VOLUME=DESCRIPTOR.
+        #[arg(long)]
+        container_disk_file: Vec<InheritedFile>,
+        /// The open kernel or initrd, as ROLE=DESCRIPTOR.
+        #[arg(long)]
+        kernel_boot_file: Vec<InheritedFile>,
+        /// The kubelet's open termination log.
+        #[arg(long)]
+        termination_descriptor: Option<RawFd>,
         /// When init began, in microseconds of `CLOCK_MONOTONIC`.
         #[arg(long)]
         init_began: Option<u64>,
@@ -113,14 +125,23 @@ fn act() -> anyhow::Result<ExitCode> {
             runtime_dir,
             accelerator,
             packet_sockets,
+            container_disk_file,
+            kernel_boot_file,
+            termination_descriptor,
             init_began,
         } => {
+            let termination_log = termination_descriptor.map(take_over).transpose();
+            let termination_log = termination_log.context("init passed no termination log")?;
             let outcome = runtime.block_on(run(
                 Pod::new(runtime_dir),
                 accelerator,
                 packet_sockets,
+                start::descriptors(container_disk_file, kernel_boot_file)?,
                 init_began,
             ))?;
+            if let (Outcome::Failed(cause), Some(log)) = (&outcome, termination_log) {
+                last_words::write(&mut log.into(), cause);
+            }
             // Threads that wait in libvirt or on a packet socket end with the process.
             runtime.shutdown_background();
             Ok(match outcome {
@@ -151,6 +172,7 @@ async fn run(
     pod: Pod,
     accelerator: Accelerator,
     packet_sockets: Vec<PacketSockets>,
+    descriptors: Descriptors,
     init_began: Option<u64>,
 ) -> anyhow::Result<Outcome> {
     let terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
@@ -243,6 +265,7 @@ async fn run(
         pod: pod.clone(),
         vmi,
         accelerator,
+        descriptors,
         started: record.started,
         stopping: record.stop_deadline_ms.is_some(),
         again: record.worker_starts > 1,

@@ -7,14 +7,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use crds::VirtualMachineInstance;
+use crds::{StartStrategy, VirtualMachineInstance};
 use launcher::convert::{Accelerator, BoundInterface, Host};
+use launcher::init::{InheritedFile, take_over};
 use launcher::lifecycle::{Input, StopReason};
 use launcher::pod::Pod;
+use launcher::volumes::Descriptors;
 use launcher::{host, volumes};
 use launcher_api::EventKind;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::capabilities;
 use crate::events::Events;
 use crate::hypervisor::{Found, Hypervisor};
 
@@ -36,6 +39,8 @@ pub(crate) struct Start {
     pub(crate) pod: Pod,
     pub(crate) vmi: VirtualMachineInstance,
     pub(crate) accelerator: Accelerator,
+    /// What the images' containers handed over.
+    pub(crate) descriptors: Descriptors,
     /// An earlier worker saw the guest run: it is never started a second time.
     pub(crate) started: bool,
     /// Somebody has asked for the VM's end.
@@ -81,7 +86,7 @@ async fn take_up(start: &Start) -> anyhow::Result<Input> {
 
 /// Makes the volumes and starts the domain; takes one up that a killed worker has just started.
 async fn begin(start: Start) -> anyhow::Result<Input> {
-    let layout = volumes::Layout::new(start.pod.dir());
+    let layout = volumes::Layout::new(start.pod.dir()).with_descriptors(start.descriptors.clone());
     let plan = volumes::plan(&start.vmi, &layout)?;
     let kernel_boot = plan.kernel_boot.clone();
     let events = start.events.clone();
@@ -90,6 +95,7 @@ async fn begin(start: Start) -> anyhow::Result<Input> {
         events.push(EventKind::VolumesReady, "volumes are ready");
         Ok::<_, volumes::VolumeError>(made)
     });
+    let known = capabilities::Known::read(&start.pod.capabilities());
     let driver = open(&start).await?;
     if let Found::Running { paused } = driver.run(|driver| driver.find()).await? {
         return Ok(Input::Adopted { paused });
@@ -107,14 +113,21 @@ async fn begin(start: Start) -> anyhow::Result<Input> {
         interfaces: bound(&start.pod, &start.vmi)?,
     };
     let xml = launcher::convert::convert(&start.vmi, &host)?.to_xml()?;
+    let groups = start.descriptors.groups();
+    let groups = groups.context("cannot duplicate the disks' descriptors")?;
     driver
-        .run(move |driver| driver.define(&xml, vec![]))
+        .run(move |driver| driver.define(&xml, groups))
         .await?;
     start
         .events
         .push(EventKind::DomainDefined, "the domain is defined");
-    driver.run(|driver| driver.start()).await?;
-    Ok(Input::Started)
+    let paused = start.vmi.spec.start_strategy == Some(StartStrategy::Paused);
+    driver.run(move |driver| driver.start(paused)).await?;
+    known.compare(&start.pod.capabilities());
+    Ok(match paused {
+        true => Input::StartedPaused,
+        false => Input::Started,
+    })
 }
 
 async fn open(start: &Start) -> anyhow::Result<Hypervisor> {
@@ -124,6 +137,31 @@ async fn open(start: &Start) -> anyhow::Result<Hypervisor> {
         .push(EventKind::HypervisorReady, "libvirt is open");
     // Set once: there is one start a worker.
     Ok(start.hypervisor.get_or_init(|| driver).clone())
+}
+
+/// What the images' containers handed to init, and init to its workers.
+pub(crate) fn descriptors(
+    container_disks: Vec<InheritedFile>,
+    kernel_boot: Vec<InheritedFile>,
+) -> anyhow::Result<Descriptors> {
+    let take = |file: &InheritedFile| {
+        let taken = take_over(file.descriptor);
+        let taken = taken.with_context(|| format!("init passed no open file {}", file.name))?;
+        anyhow::Ok(Arc::new(taken))
+    };
+    let mut descriptors = Descriptors::default();
+    for file in container_disks {
+        let disk = take(&file)?;
+        descriptors.container_disks.insert(file.name, disk);
+    }
+    for file in kernel_boot {
+        let place = match &file.name[..] {
+            "kernel" => &mut descriptors.kernel,
+            _ => &mut descriptors.initrd,
+        };
+        *place = Some(take(&file)?);
+    }
+    Ok(descriptors)
 }
 
 /// The taps that init made, by the VMI's interface names.

@@ -82,6 +82,13 @@ impl Task {
                     .push(EventKind::GuestRunning, "the guest's vCPUs run");
                 self.follow();
             }
+            Input::StartedPaused => {
+                self.record.started = true;
+                self.save();
+                let message = "the guest is started, and paused as its startStrategy says";
+                self.events.push(EventKind::GuestPaused, message);
+                self.follow();
+            }
             Input::Adopted { .. } => {
                 self.record.started = true;
                 self.save();
