@@ -23,7 +23,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -44,20 +44,38 @@ use crate::certificates::Identity;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 
-/// A review holds an object and what it was before, each at most 1.5 MiB, the most that etcd
-/// takes.
-pub const BODY_MOST: usize = 3 << 20;
-/// The most connections of one listener. More wait in its backlog.
-pub const CONNECTIONS_MOST: usize = 256;
-/// How long a TLS handshake may take.
-pub const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection may be idle, and how long the head of a request may take.
-pub const IDLE: Duration = Duration::from_secs(30);
-/// How long a request may take, its body included: as long as an API server ever waits for a
-/// webhook that is configured as ours are.
-pub const REQUEST: Duration = Duration::from_secs(10);
-/// How long new connections are taken after `/readyz` began to fail.
-pub const LAME_DUCK: Duration = Duration::from_secs(5);
+/// How much a listener takes upon itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest body, in bytes.
+    pub body: usize,
+    /// The most connections of one listener. More wait in its backlog.
+    pub connections: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long a connection may be idle, and how long the head of a request may take.
+    pub idle: Duration,
+    /// How long a request may take, its body included.
+    pub request: Duration,
+    /// How long new connections are taken after `/readyz` began to fail.
+    pub lame_duck: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // A review holds an object and what it was before, each at most 1.5 MiB, the most
+            // that etcd takes.
+            body: 3 << 20,
+            connections: 256,
+            handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            // As long as an API server waits for a webhook that is configured as ours are.
+            request: Duration::from_secs(10),
+            lame_duck: Duration::from_secs(5),
+        }
+    }
+}
 
 /// Whether requests should come here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +110,7 @@ pub enum Transport {
 }
 
 /// The API server's webhooks.
-pub fn webhooks(context: Context) -> Router {
+pub fn webhooks(context: Context, limits: Limits) -> Router {
     let drain = from_fn_with_state(context.readiness.clone(), close_when_draining);
     let admit = |webhook| {
         post(
@@ -104,14 +122,18 @@ pub fn webhooks(context: Context) -> Router {
     Router::new()
         .route("/mutate", admit(Webhook::Mutate))
         .route("/validate", admit(Webhook::Validate))
-        .layer(DefaultBodyLimit::max(BODY_MOST))
-        .layer(from_fn(in_time))
+        .layer(DefaultBodyLimit::max(limits.body))
+        .layer(from_fn_with_state(limits, in_time))
         .layer(drain)
         .with_state(context)
 }
 
 /// For the kubelet and for Prometheus.
-pub fn probes(readiness: watch::Receiver<Readiness>, metrics: Arc<Metrics>) -> Router {
+pub fn probes(
+    readiness: watch::Receiver<Readiness>,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+) -> Router {
     let drain = from_fn_with_state(readiness.clone(), close_when_draining);
     let ready = move || {
         let readiness = *readiness.borrow();
@@ -131,7 +153,7 @@ pub fn probes(readiness: watch::Receiver<Readiness>, metrics: Arc<Metrics>) -> R
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .layer(from_fn(in_time))
+        .layer(from_fn_with_state(limits, in_time))
         .layer(drain)
 }
 
@@ -163,8 +185,8 @@ fn admit(webhook: Webhook, context: &Context, body: &[u8]) -> Response {
 }
 
 /// Answers a request that takes too long.
-async fn in_time(request: Request, next: Next) -> Response {
-    match timeout(REQUEST, next.run(request)).await {
+async fn in_time(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    match timeout(limits.request, next.run(request)).await {
         Ok(response) => response,
         Err(_elapsed) => StatusCode::REQUEST_TIMEOUT.into_response(),
     }
@@ -184,23 +206,24 @@ async fn close_when_draining(
     response
 }
 
-/// Serves `router` on `listener` until [`LAME_DUCK`] after `readiness` says that the process
-/// ends, and what has begun then for another [`REQUEST`].
+/// Serves `router` on `listener` until [`Limits::lame_duck`] after `readiness` says that the
+/// process ends, and what has begun then for another [`Limits::request`].
 pub async fn serve(
     listener: TcpListener,
     transport: Transport,
     router: Router,
     mut readiness: watch::Receiver<Readiness>,
+    limits: Limits,
 ) {
     let ended = async {
         // Whoever would say that the process ends has ended.
         let _ = readiness
             .wait_for(|readiness| *readiness == Readiness::Draining)
             .await;
-        sleep(LAME_DUCK).await;
+        sleep(limits.lame_duck).await;
     };
     let mut ended = pin!(ended);
-    let free = Arc::new(Semaphore::new(CONNECTIONS_MOST));
+    let free = Arc::new(Semaphore::new(limits.connections));
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
@@ -229,7 +252,7 @@ pub async fn serve(
                 // It is dropped, never sent.
                 let _ = stopped.changed().await;
             };
-            if let Err(error) = connection(stream, transport, router, stop).await {
+            if let Err(error) = connection(stream, transport, router, limits, stop).await {
                 debug!(error, "a connection");
             }
             drop(place);
@@ -238,27 +261,28 @@ pub async fn serve(
     drop((listener, stop));
     let finished = async { while connections.join_next().await.is_some() {} };
     // What is left is cut when the set is dropped.
-    let _ = timeout(REQUEST, finished).await;
+    let _ = timeout(limits.request, finished).await;
 }
 
 async fn connection(
     stream: TcpStream,
     transport: Transport,
     router: Router,
+    limits: Limits,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     // Ends connections whose clients are gone or do not read their answers.
-    SockRef::from(&stream).set_tcp_user_timeout(Some(IDLE))?;
+    SockRef::from(&stream).set_tcp_user_timeout(Some(limits.idle))?;
     match transport {
-        Transport::Plain => http(stream, router, stop).await?,
+        Transport::Plain => http(stream, router, limits, stop).await?,
         Transport::Tls(identity) => {
             let identity = identity.borrow().clone().ok_or("no certificate yet")?;
             let handshake = TlsAcceptor::from(identity.tls).accept(stream);
-            let stream = timeout(HANDSHAKE, handshake)
+            let stream = timeout(limits.handshake, handshake)
                 .await
                 .map_err(io::Error::from)??;
-            http(stream, router, stop).await?;
+            http(stream, router, limits, stop).await?;
         }
     }
     Ok(())
@@ -267,6 +291,7 @@ async fn connection(
 async fn http<S>(
     stream: S,
     router: Router,
+    limits: Limits,
     stop: impl Future<Output = ()>,
 ) -> Result<(), hyper::Error>
 where
@@ -275,7 +300,7 @@ where
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE)
+        .header_read_timeout(limits.idle)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -81,8 +80,8 @@ async fn tend(
     let found = secret.map_or(Err(Flaw::Missing), |secret| {
         Bundle::read(secret.data.as_ref().unwrap_or(&BTreeMap::new()))
     });
-    if let Ok(bundle) = &found {
-        hand_on(bundle, identity);
+    if let Ok(served) = found.as_ref().map_err(Clone::clone).and_then(Identity::of) {
+        identity.send_replace(Some(served));
     }
     let step = plan(&found, names, now);
     if step == Step::Keep {
@@ -116,20 +115,4 @@ async fn tend(
         Err(kube_client::Error::Api(status)) if status.code == 409 => Ok(()),
         written => written.map(drop).map_err(KeepError::Write),
     }
-}
-
-/// Hands the bundle on, if it can be served with and is not what is served already.
-fn hand_on(bundle: &Bundle, identity: &watch::Sender<Option<Identity>>) {
-    let tls = match bundle.server_config() {
-        Ok(config) => Arc::new(config),
-        Err(flaw) => {
-            warn!(
-                error = &flaw as &dyn std::error::Error,
-                "the serving certificate"
-            );
-            return;
-        }
-    };
-    let trusted = Arc::from(bundle.trusted());
-    identity.send_replace(Some(Identity { tls, trusted }));
 }

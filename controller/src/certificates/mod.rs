@@ -48,6 +48,19 @@ pub struct Identity {
     pub trusted: Arc<str>,
 }
 
+impl Identity {
+    /// Who a server with this bundle is.
+    ///
+    /// # Errors
+    /// When its certificate is of no use.
+    pub fn of(bundle: &Bundle) -> Result<Self, Flaw> {
+        Ok(Self {
+            tls: Arc::new(bundle.server_config()?),
+            trusted: bundle.trusted().into(),
+        })
+    }
+}
+
 /// The names under which the Service `virt-controller` is reached.
 pub fn server_names(namespace: &str) -> Vec<String> {
     let service = format!("virt-controller.{namespace}.svc");

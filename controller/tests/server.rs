@@ -1,0 +1,467 @@
+//! The server as its clients meet it: over TCP and TLS, with certificates as the plan makes them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that panics fails"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use controller::certificates::{Bundle, Flaw, Identity, plan, server_names};
+use controller::config::Settings;
+use controller::metrics::Metrics;
+use controller::server::{Context, Limits, Readiness, Transport, probes, serve, webhooks};
+use k8s_openapi::jiff::Timestamp;
+use kube_runtime::reflector::store;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Nothing here takes so long.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Limits that a test can wait for.
+fn short() -> Limits {
+    Limits {
+        handshake: Duration::from_millis(300),
+        idle: Duration::from_millis(300),
+        request: Duration::from_millis(600),
+        lame_duck: Duration::from_millis(300),
+        ..Limits::default()
+    }
+}
+
+/// Limits that no test comes near.
+fn long() -> Limits {
+    Limits {
+        handshake: DEADLINE,
+        idle: DEADLINE,
+        request: DEADLINE,
+        ..short()
+    }
+}
+
+fn bundle() -> Bundle {
+    let (missing, now) = (Err(Flaw::Missing), Timestamp::now());
+    let names = server_names("ferrovirt");
+    let step = plan(&missing, &names, now);
+    step.perform(missing, &names, now).unwrap()
+}
+
+/// The server, both of its listeners, on ports of its own.
+struct Server {
+    https: SocketAddr,
+    http: SocketAddr,
+    identity: watch::Sender<Option<Identity>>,
+    readiness: watch::Sender<Readiness>,
+    authority: CertificateDer<'static>,
+    ended: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(limits: Limits) -> Self {
+        let bundle = bundle();
+        let authority = bundle.authority.certificate.clone();
+        let (identity, who) = watch::channel(Some(Identity::of(&bundle).unwrap()));
+        let (readiness, ready) = watch::channel(Readiness::Ready);
+        let (settings, known) = watch::channel(Settings::default());
+        let context = Context {
+            namespace: "ferrovirt".into(),
+            settings: known,
+            readiness: ready.clone(),
+        };
+        let [https, http] = [(), ()].map(|()| async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            (listener.local_addr().unwrap(), listener)
+        });
+        let ((https, tls), (http, plain)) = (https.await, http.await);
+        let metrics = Arc::new(Metrics::new(store().0, store().0));
+        let ended = tokio::spawn(async move {
+            tokio::join!(
+                serve(
+                    tls,
+                    Transport::Tls(who),
+                    webhooks(context, limits),
+                    ready.clone(),
+                    limits,
+                ),
+                serve(
+                    plain,
+                    Transport::Plain,
+                    probes(ready.clone(), metrics, limits),
+                    ready.clone(),
+                    limits,
+                ),
+            );
+            drop(settings);
+        });
+        Self {
+            https,
+            http,
+            identity,
+            readiness,
+            authority,
+            ended,
+        }
+    }
+
+    /// A connection of a client that knows this authority and asks for the Service's name.
+    async fn connect_as(
+        &self,
+        authority: &CertificateDer<'static>,
+    ) -> std::io::Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("virt-controller.ferrovirt.svc").unwrap();
+        let stream = TcpStream::connect(self.https).await?;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        timeout(DEADLINE, handshake).await.unwrap()
+    }
+
+    async fn connect(&self) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
+        self.connect_as(&self.authority).await.unwrap()
+    }
+
+    async fn post(&self, path: &str, body: &str) -> Answer {
+        let mut stream = self.connect().await;
+        let head = head(path, body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // A body that is refused for its size need not be read to its end.
+        let _ = stream.write_all(body.as_bytes()).await;
+        Answer::read(&mut stream).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.http).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: virt-controller\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Answer::read(&mut stream).await
+    }
+}
+
+fn head(path: &str, length: usize) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: virt-controller\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n"
+    )
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    /// In lower case.
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Self {
+        timeout(DEADLINE, Self::read_slowly(stream)).await.unwrap()
+    }
+
+    async fn read_slowly(stream: &mut (impl AsyncRead + Unpin)) -> Self {
+        let mut text = Vec::new();
+        let end = loop {
+            let end = text.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+            if let Some(end) = end {
+                break end + 4;
+            }
+            assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "no answer");
+        };
+        let head = String::from_utf8(text[..end].to_vec())
+            .unwrap()
+            .to_lowercase();
+        let field = |name: &str| {
+            let mut lines = head.lines();
+            lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
+        };
+        let length: usize = field("content-length:").map_or(0, |length| length.parse().unwrap());
+        while text.len() < end + length {
+            assert_ne!(
+                stream.read_buf(&mut text).await.unwrap(),
+                0,
+                "half an answer"
+            );
+        }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = String::from_utf8(text[end..].to_vec()).unwrap();
+        Self { status, head, body }
+    }
+
+    fn closes(&self) -> bool {
+        self.head.contains("\r\nconnection: close\r\n")
+    }
+
+    fn response(&self) -> Value {
+        let review: Value = serde_json::from_str(&self.body).unwrap();
+        review["response"].clone()
+    }
+}
+
+/// Returns when the server has closed a connection.
+async fn closed(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut rest = Vec::new();
+    // An answer may come first, and a reset is as good as an end.
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut rest))
+        .await
+        .unwrap();
+}
+
+fn vmi() -> Value {
+    json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": { "name": "web", "namespace": "default" },
+        "spec": { "domain": { "devices": {}, "memory": { "guest": "1Gi" } } },
+    })
+}
+
+fn review(object: &Value) -> String {
+    json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": {
+                "group": "kubevirt.io", "version": "v1", "kind": "VirtualMachineInstance",
+            },
+            "resource": {
+                "group": "kubevirt.io", "version": "v1", "resource": "virtualmachineinstances",
+            },
+            "name": "web",
+            "namespace": "default",
+            "operation": "CREATE",
+            "userInfo": { "username": "alice" },
+            "object": object,
+            "oldObject": null,
+        },
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn a_good_instance_is_completed_and_a_bad_one_refused() {
+    let server = Server::start(long()).await;
+    let answer = server.post("/mutate", &review(&vmi())).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = answer.response();
+    assert_eq!(response["allowed"], true);
+    assert_eq!(response["patchType"], "JSONPatch");
+
+    let answer = server.post("/validate", &review(&vmi())).await;
+    assert_eq!(answer.response()["allowed"], true, "{answer:?}");
+
+    let mut bad = vmi();
+    bad["spec"]["domain"]["cpus"] = json!(2);
+    let answer = server.post("/validate", &review(&bad)).await;
+    let response = answer.response();
+    assert_eq!(response["allowed"], false);
+    assert_eq!(response["status"]["code"], 422);
+    let causes = &response["status"]["details"]["causes"];
+    assert_eq!(causes[0]["field"], "spec.domain.cpus");
+}
+
+#[tokio::test]
+async fn who_is_not_ready_says_so() {
+    let server = Server::start(long()).await;
+    server.readiness.send_replace(Readiness::Starting);
+    for path in ["/mutate", "/validate"] {
+        assert_eq!(server.post(path, &review(&vmi())).await.status, 503);
+    }
+    assert_eq!(server.get("/readyz").await.status, 503);
+    assert_eq!(server.get("/healthz").await.status, 200);
+    server.readiness.send_replace(Readiness::Ready);
+    assert_eq!(server.post("/validate", &review(&vmi())).await.status, 200);
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_gets_a_plain_answer() {
+    let server = Server::start(long()).await;
+    let too_large = "x".repeat(Limits::default().body + 1);
+    let cases = [
+        ("/validate", "garbage", 400),
+        ("/mutate", "{}", 400),
+        ("/mutate", "", 400),
+        ("/validate", too_large.as_str(), 413),
+        ("/elsewhere", "{}", 404),
+    ];
+    for (path, body, status) in cases {
+        let answer = server.post(path, body).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+    }
+    let answer = server.post("/validate", "garbage").await;
+    assert!(
+        answer
+            .body
+            .starts_with("the body is no AdmissionReview: expected value"),
+        "{answer:?}"
+    );
+    // What is no HTTP either.
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"\x16\x03\x01 who?\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(Answer::read(&mut stream).await.status, 400);
+    closed(&mut stream).await;
+}
+
+#[tokio::test]
+async fn metrics_are_scraped() {
+    let server = Server::start(long()).await;
+    let answer = server.get("/metrics").await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .head
+            .contains("content-type: application/openmetrics-text")
+    );
+    assert!(
+        answer
+            .body
+            .contains("kubevirt_virt_controller_leading_status 0\n")
+    );
+}
+
+#[tokio::test]
+async fn who_is_slow_is_cut_off() {
+    let limits = short();
+    let server = Server::start(limits).await;
+
+    // Says nothing at all, neither TLS nor HTTP.
+    for address in [server.https, server.http] {
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        closed(&mut stream).await;
+        assert!(start.elapsed() >= limits.idle, "{:?}", start.elapsed());
+    }
+    // Goes on with its head for as long as it may, a byte at a time.
+    let start = Instant::now();
+    let mut stream = server.connect().await;
+    let trickle = async {
+        for byte in head("/mutate", 0).bytes().cycle() {
+            if byte != b'\n' && stream.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            if timeout(Duration::from_millis(20), stream.read_u8())
+                .await
+                .is_ok()
+            {
+                return;
+            }
+        }
+    };
+    timeout(DEADLINE, trickle).await.unwrap();
+    assert!(start.elapsed() >= limits.idle);
+
+    // Promises a body and sends half.
+    let mut stream = server.connect().await;
+    let body = review(&vmi());
+    let half = format!(
+        "{}{}",
+        head("/validate", body.len()),
+        &body[..body.len() / 2]
+    );
+    stream.write_all(half.as_bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut stream).await.status, 408);
+    closed(&mut stream).await;
+
+    // Is answered, and then says nothing more.
+    let mut stream = server.connect().await;
+    let request = head("/validate", body.len()) + &body;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut stream).await.status, 200);
+    closed(&mut stream).await;
+}
+
+#[tokio::test]
+async fn connections_are_counted() {
+    let limits = Limits {
+        connections: 2,
+        ..long()
+    };
+    let server = Server::start(limits).await;
+    let (first, _second) = (server.connect().await, server.connect().await);
+    let third = timeout(Duration::from_millis(300), server.connect()).await;
+    assert!(third.is_err(), "a third connection was taken");
+    drop((third, first));
+    let answer = server.post("/validate", &review(&vmi())).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_served_at_once() {
+    let server = Server::start(long()).await;
+    let mut before = server.connect().await;
+    let other = bundle();
+    server
+        .identity
+        .send_replace(Some(Identity::of(&other).unwrap()));
+    let error = server.connect_as(&server.authority).await.err().unwrap();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    server
+        .connect_as(&other.authority.certificate)
+        .await
+        .unwrap();
+    // Who was connected is still served.
+    let body = review(&vmi());
+    let request = head("/validate", body.len()) + &body;
+    before.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut before).await.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_is_kept_waiting_for_a_certificate() {
+    let server = Server::start(long()).await;
+    server.identity.send_replace(None);
+    assert!(server.connect_as(&server.authority).await.is_err());
+    assert_eq!(server.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_end_is_announced_and_begun_work_is_finished() {
+    let server = Server::start(Limits {
+        request: Duration::from_secs(10),
+        ..long()
+    })
+    .await;
+    let body = review(&vmi());
+    let (first, second) = body.split_at(body.len() / 2);
+    let mut begun = server.connect().await;
+    let start = head("/validate", body.len()) + first;
+    begun.write_all(start.as_bytes()).await.unwrap();
+    let mut idle = server.connect().await;
+
+    server.readiness.send_replace(Readiness::Draining);
+    let answer = server.get("/readyz").await;
+    assert_eq!((answer.status, answer.closes()), (503, true));
+    // New work is still done.
+    let answer = server.post("/validate", &body).await;
+    assert_eq!((answer.status, answer.closes()), (200, true));
+
+    // When the listener is gone, idle connections are too, and begun work goes on.
+    closed(&mut idle).await;
+    assert!(server.connect_as(&server.authority).await.is_err());
+    assert!(!server.ended.is_finished());
+    begun.write_all(second.as_bytes()).await.unwrap();
+    let answer = Answer::read(&mut begun).await;
+    assert_eq!((answer.status, answer.closes()), (200, true));
+    timeout(DEADLINE, server.ended).await.unwrap().unwrap();
+}
