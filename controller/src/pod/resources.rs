@@ -66,8 +66,7 @@ impl Compute {
     fn memory(&mut self, vmi: &VirtualMachineInstance, context: &Context) {
         let domain = &vmi.spec.domain;
         let memory = domain.memory.as_ref();
-        let guest = memory.and_then(|memory| memory.guest);
-        let guest = guest.as_ref().and_then(Quantity::bytes).unwrap_or(0);
+        let guest = overhead::guest(vmi);
         let resources = domain.resources.as_ref();
         let given = |list: fn(&crds::ResourceRequirements) -> &BTreeMap<String, Quantity>| {
             resources.and_then(|resources| list(resources).get("memory")?.bytes())
