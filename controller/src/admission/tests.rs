@@ -1,7 +1,9 @@
 //! Reviews as the API server sends them, and their answers.
 
+use proptest::prelude::*;
 use serde_json::json;
 
+use super::virtualmachineinstance::fill;
 use super::*;
 
 const NAMESPACE: &str = "ferrovirt";
@@ -187,24 +189,88 @@ fn a_new_instance_gets_its_finalizer_and_defaults_and_keeps_what_it_has() {
     assert_eq!(Asked::create(Webhook::Validate, &made).refused(), []);
 }
 
+/// Whether all of `part` is in `whole`, in its place.
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => part
+            .iter()
+            .all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part))),
+        (Value::Array(whole), Value::Array(part)) => {
+            let mut both = whole.iter().zip(part);
+            whole.len() >= part.len() && both.all(|(whole, part)| contains(whole, part))
+        }
+        (_, Value::Null) => true,
+        (whole, part) => whole == part,
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (0..3).prop_map(Value::from),
+        "[ab]".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map("[ab]", inner, 0..3)
+                .prop_map(|map| map.into_iter().collect::<Value>()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn defaults_only_ever_add(written in any_json(), defaulted in any_json()) {
+        let mut filled = written.clone();
+        fill(&mut filled, defaulted.clone());
+        prop_assert!(contains(&filled, &written), "{filled}");
+        let mut again = filled.clone();
+        fill(&mut again, defaulted);
+        prop_assert_eq!(again, filled);
+    }
+}
+
+#[test]
+fn every_example_is_admitted() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let kinds = ["VirtualMachine", "VirtualMachineInstance", "KubeVirt"];
+    let mut admitted = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let Ok(mut object) = serde_saphyr::from_str::<Value>(&text) else {
+            continue;
+        };
+        if !kinds.iter().any(|kind| object["kind"] == *kind) {
+            continue;
+        }
+        // As kubectl does.
+        object["metadata"]["namespace"] = match object["kind"] == "KubeVirt" {
+            true => NAMESPACE.into(),
+            false => "default".into(),
+        };
+        let made = Asked::create(Webhook::Mutate, &object).mutated();
+        let name = path.display();
+        assert!(contains(&made, &object), "{name}: {made:#}");
+        assert_eq!(
+            Asked::create(Webhook::Validate, &made).refused(),
+            [],
+            "{name}"
+        );
+        assert_eq!(
+            Asked::update(Webhook::Mutate, &made, &made).mutated(),
+            made,
+            "{name}"
+        );
+        admitted += 1;
+    }
+    assert_ne!(admitted, 0, "no examples were found");
+}
+
 #[test]
 fn nothing_is_taken_away_or_changed() {
-    /// Whether all of `part` is in `whole`.
-    fn contains(whole: &Value, part: &Value) -> bool {
-        match (whole, part) {
-            (Value::Object(whole), Value::Object(part)) => part
-                .iter()
-                .all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part))),
-            (Value::Array(whole), Value::Array(part)) => {
-                whole.len() >= part.len()
-                    && whole
-                        .iter()
-                        .zip(part)
-                        .all(|(whole, part)| contains(whole, part))
-            }
-            (whole, part) => whole == part,
-        }
-    }
     let written = [
         ("/spec/domain/memory/guest", json!("1024M")),
         (

@@ -100,7 +100,7 @@ fn read(object: &Value) -> Result<VirtualMachineInstance, Vec<FieldError>> {
 }
 
 /// Puts into `written` what it lacks of `defaulted`, and leaves what it has.
-fn fill(written: &mut Value, defaulted: Value) {
+pub(super) fn fill(written: &mut Value, defaulted: Value) {
     match (written, defaulted) {
         (Value::Object(written), Value::Object(defaulted)) => {
             for (key, value) in defaulted {

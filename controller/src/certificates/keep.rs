@@ -87,7 +87,7 @@ async fn tend(
     if step == Step::Keep {
         return Ok(());
     }
-    info!(?step, "certificates");
+    info!("making {step}");
     let data = step.perform(found, names, now)?.write();
     let written = match secret {
         Some(secret) => {

@@ -12,6 +12,8 @@
 //! every API server knows it when the first certificate of it is served. All that is needed to
 //! decide is in the certificates themselves: no state, no leader.
 
+use std::fmt;
+
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::authority::{Certified, IssueError, Subject, Usage, Validity};
@@ -20,7 +22,7 @@ use super::bundle::{AUTHORITIES, Bundle, Flaw};
 /// How long an authority is trusted before it signs.
 pub const TRUST_DELAY: SignedDuration = SignedDuration::from_hours(1);
 
-/// What to do with the certificates.
+/// What to do with the certificates. Displayed as what is made, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Nothing.
@@ -73,28 +75,40 @@ impl Step {
         names: &[String],
         now: Timestamp,
     ) -> Result<Bundle, IssueError> {
-        let (Ok(mut bundle), false) = (found, matches!(self, Self::StartAnew(_))) else {
-            let authority = Certified::authority(now)?;
-            let leaf = Ok(authority.issue(&server(names), now)?);
-            return Ok(Bundle {
-                authority,
-                retired: Vec::new(),
-                leaf,
-            });
+        let mut bundle = match (self, found) {
+            (Self::StartAnew(_), _) | (_, Err(_)) => {
+                let authority = Certified::authority(now)?;
+                return Ok(Bundle {
+                    leaf: Ok(authority.issue(&server(names), now)?),
+                    authority,
+                    retired: Vec::new(),
+                });
+            }
+            (Self::Keep, Ok(bundle)) => return Ok(bundle),
+            (_, Ok(bundle)) => bundle,
         };
-        match self {
-            Self::AddAuthority => {
-                let retired = std::mem::replace(&mut bundle.authority, Certified::authority(now)?);
-                bundle.retired.insert(0, retired.certificate);
-            }
-            Self::Renew | Self::Replace(_) => {
-                bundle.leaf = Ok(bundle.authority.issue(&server(names), now)?);
-            }
-            Self::Keep | Self::StartAnew(_) => {}
+        if *self == Self::AddAuthority {
+            let retired = std::mem::replace(&mut bundle.authority, Certified::authority(now)?);
+            bundle.retired.insert(0, retired.certificate);
+        } else {
+            bundle.leaf = Ok(bundle.authority.issue(&server(names), now)?);
         }
-        let in_time = |certificate: &_| Validity::of(certificate).is_some_and(|v| v.contains(now));
-        bundle.retired.retain(in_time);
+        bundle.retired.retain(|certificate| {
+            Validity::of(certificate).is_some_and(|validity| validity.contains(now))
+        });
         Ok(bundle)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("nothing to do"),
+            Self::StartAnew(flaw) => write!(f, "an authority and a certificate: {flaw}"),
+            Self::AddAuthority => f.write_str("a second authority: the first one ages"),
+            Self::Renew => f.write_str("a certificate: the present one ages"),
+            Self::Replace(flaw) => write!(f, "a certificate: {flaw}"),
+        }
     }
 }
 
