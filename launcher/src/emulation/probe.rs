@@ -30,8 +30,9 @@ struct Memory([u8; MEMORY]);
 /// Runs the guest; does not return where KVM hangs, so the caller sets a deadline.
 ///
 /// # Errors
-/// What KVM refused, or what the guest did instead of answering.
+/// What the machine lacks, what KVM refused, or what the guest did instead of answering.
 pub fn probe_kvm() -> Result<(), String> {
+    super::looks_able()?;
     let kvm =
         |step: &'static str| move |error: kvm_ioctls::Error| format!("cannot {step}: {error}");
     let system = Kvm::new().map_err(kvm("open /dev/kvm"))?;

@@ -34,6 +34,9 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// The directory of cached answers for this machine as it is; made where it is missing.
 ///
+/// Beside libvirt's own file it has, in libvirt's words, what domains may have
+/// (`domain-capabilities.xml`) and the host's CPU with every feature (`host-cpu.xml`).
+///
 /// # Errors
 /// Where the directory cannot be kept, or QEMU cannot be probed.
 pub fn capabilities(root: &Path, accelerator: Accelerator) -> anyhow::Result<PathBuf> {

@@ -16,6 +16,7 @@
 
 mod counters;
 mod guest;
+mod probe;
 mod subscription;
 
 use std::ffi::{CString, c_void};
@@ -399,17 +400,6 @@ impl Driver {
         self.domain()?
             .destroy()
             .map_err(failed("power the domain off"))
-    }
-
-    /// Makes libvirt probe the emulator, which fills the capability cache.
-    ///
-    /// # Errors
-    /// Where QEMU cannot be probed.
-    pub(crate) fn probe(&self, emulator: Option<&str>, kind: &str) -> Result<()> {
-        self.connection
-            .get_domain_capabilities(emulator, Some("x86_64"), None, Some(kind), 0)
-            .map_err(failed("probe QEMU"))
-            .map(drop)
     }
 
     fn domain(&self) -> Result<Domain> {

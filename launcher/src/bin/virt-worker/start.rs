@@ -216,7 +216,8 @@ fn end_strays() {
     }
 }
 
-/// Probes QEMU once, so that later launchers find the answer in the cache.
+/// Probes QEMU once, so that later launchers find the answer in the cache. What libvirt says about
+/// guests' CPUs is left beside it, for whoever tells of the node.
 pub(crate) async fn probe(pod: &Pod, accelerator: Accelerator) -> anyhow::Result<()> {
     let (events, _) = tokio::sync::mpsc::unbounded_channel();
     let driver = Hypervisor::open(pod.libvirt_root(), events).await?;
@@ -225,9 +226,20 @@ pub(crate) async fn probe(pod: &Pod, accelerator: Accelerator) -> anyhow::Result
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "qemu",
     };
-    driver
+    let answers = driver
         .run(move |driver| driver.probe(emulator.as_deref(), kind))
         .await?;
+    let files = [
+        ("domain-capabilities.xml", Some(answers.domains)),
+        ("host-cpu.xml", answers.host_cpu),
+    ];
+    for (name, text) in files {
+        let path = pod.capabilities().join(name);
+        if let Some(text) = text {
+            std::fs::write(&path, text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
     Ok(())
 }
 
