@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
+use handler::launchers::{self, Launchers};
 use handler::node::{self, Facts, PrepareArgs};
 use handler::{devices, server};
 use kube_client::Client;
@@ -96,8 +97,13 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let resources = devices::resources(&facts, &args.devices);
     let plugins = args.kubelet_dir.join("device-plugins");
     let registered = watch::Sender::new(false);
+    let followed = launchers::Config {
+        node: args.node_name.clone(),
+        pods: args.kubelet_dir.join("pods"),
+    };
     tracing::info!("serving the node {}", args.node_name);
     tokio::select! {
+        () = launchers::follow(client.clone(), followed, Launchers::default()) => {}
         Err(error) = devices::offer(&plugins, &resources, &registered) => return Err(error.into()),
         _ = node::keep_labels(client, &args.node_name, &facts, registered.subscribe()) => {}
         answer = server::serve(listener, registered.subscribe(), String::new) => {

@@ -1,0 +1,141 @@
+//! A launcher that says what a test wants, true or not.
+
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
+use std::pin::Pin;
+
+use launcher_api::launcher_server::{Launcher, LauncherServer};
+use launcher_api::*;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Streaming};
+
+/// What a launcher answers.
+#[derive(Clone)]
+pub(super) struct Adversary {
+    pub(super) status: watch::Receiver<Status>,
+    /// The events of one connection, made anew for each.
+    pub(super) events: fn() -> Told,
+    pub(super) guest: fn() -> Answered,
+}
+
+pub(super) type Told = Pin<Box<dyn Stream<Item = Result<Event, tonic::Status>> + Send>>;
+pub(super) type Answered = Pin<Box<dyn Future<Output = GuestInfo> + Send>>;
+
+/// A running server; its end closes its connections.
+pub(super) struct Server(tokio::task::JoinHandle<()>);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Adversary {
+    /// One that says this, and has no events.
+    pub(super) fn new(status: &watch::Sender<Status>) -> Self {
+        Self {
+            status: status.subscribe(),
+            events: || Box::pin(tokio_stream::pending()),
+            guest: || Box::pin(async { GuestInfo::default() }),
+        }
+    }
+
+    /// Listens at that path, in the place of whoever did before.
+    pub(super) fn listen(self, path: &Path) -> Server {
+        let _ = std::fs::remove_file(path);
+        let listener = StdListener::bind(path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let incoming = UnixListenerStream::new(UnixListener::from_std(listener).unwrap());
+        Server(tokio::spawn(async move {
+            let server = tonic::transport::Server::builder();
+            let served = { server }
+                .add_service(LauncherServer::new(self))
+                .serve_with_incoming(incoming);
+            served.await.unwrap();
+        }))
+    }
+}
+
+type Answer<T> = Result<Response<T>, tonic::Status>;
+type Bytes<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
+
+fn no<T>() -> Answer<T> {
+    Err(tonic::Status::unimplemented("no"))
+}
+
+#[tonic::async_trait]
+impl Launcher for Adversary {
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<Status> {
+        Ok(Response::new(self.status.borrow().clone()))
+    }
+
+    type WatchStream = Told;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Answer<Told> {
+        // A status that changes is told of, as by an honest worker.
+        let changes = futures::stream::unfold(self.status.clone(), async |mut status| {
+            status.changed().await.ok()?;
+            Some((Ok(Event::default()), status))
+        });
+        let told = futures::stream::select(Box::pin(changes), (self.events)());
+        Ok(Response::new(Box::pin(told)))
+    }
+
+    async fn get_guest_info(&self, _: Request<GetGuestInfoRequest>) -> Answer<GuestInfo> {
+        Ok(Response::new((self.guest)().await))
+    }
+
+    async fn pause(&self, _: Request<PauseRequest>) -> Answer<PauseReply> {
+        Ok(Response::new(PauseReply {}))
+    }
+
+    async fn unpause(&self, _: Request<UnpauseRequest>) -> Answer<UnpauseReply> {
+        Err(tonic::Status::failed_precondition("not \u{1b}paused"))
+    }
+
+    async fn get_domain_xml(&self, _: Request<GetDomainXmlRequest>) -> Answer<DomainXml> {
+        no()
+    }
+    async fn query_monitor(&self, _: Request<MonitorCommand>) -> Answer<MonitorReply> {
+        no()
+    }
+    async fn shutdown(&self, _: Request<ShutdownRequest>) -> Answer<ShutdownReply> {
+        no()
+    }
+    type ConsoleStream = Bytes<ConsoleBytes>;
+    async fn console(&self, _: Request<Streaming<ConsoleBytes>>) -> Answer<Bytes<ConsoleBytes>> {
+        no()
+    }
+    type VncStream = Bytes<VncBytes>;
+    async fn vnc(&self, _: Request<Streaming<VncBytes>>) -> Answer<Bytes<VncBytes>> {
+        no()
+    }
+    type ScreenshotStream = Bytes<ScreenshotBytes>;
+    async fn screenshot(&self, _: Request<ScreenshotRequest>) -> Answer<Bytes<ScreenshotBytes>> {
+        no()
+    }
+    async fn soft_reboot(&self, _: Request<SoftRebootRequest>) -> Answer<SoftRebootReply> {
+        no()
+    }
+    async fn reset(&self, _: Request<ResetRequest>) -> Answer<ResetReply> {
+        no()
+    }
+    async fn freeze(&self, _: Request<FreezeRequest>) -> Answer<FreezeReply> {
+        no()
+    }
+    async fn unfreeze(&self, _: Request<UnfreezeRequest>) -> Answer<UnfreezeReply> {
+        no()
+    }
+    async fn guest_ping(&self, _: Request<GuestPingRequest>) -> Answer<GuestPingReply> {
+        no()
+    }
+    async fn guest_exec(&self, _: Request<GuestExecRequest>) -> Answer<GuestExecReply> {
+        no()
+    }
+    async fn get_stats(&self, _: Request<GetStatsRequest>) -> Answer<Stats> {
+        no()
+    }
+}
