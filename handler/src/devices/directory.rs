@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -23,6 +23,13 @@ const NAME: (&str, &str) = ("ferrovirt-", ".sock");
 
 /// How long another handler's socket may take to accept a connection.
 const ALIVE: Duration = Duration::from_secs(1);
+
+/// What happened to a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Come,
+    Gone,
+}
 
 /// What happens to the names in a directory.
 pub(super) struct Changes(AsyncFd<Queue>);
@@ -51,17 +58,23 @@ impl Changes {
         while self.0.get_ref().0.read_events().is_ok() {}
     }
 
-    /// Waits until one of these names has come or gone.
-    pub(super) async fn until(&self, matters: impl Fn(&OsStr) -> bool) {
+    /// Waits until a name has come or gone for which `matters` holds.
+    pub(super) async fn until(&self, matters: impl Fn(Change, &OsStr) -> bool) {
         loop {
             let Ok(mut ready) = self.0.readable().await else {
                 // Only where the event loop is about to end.
                 return std::future::pending().await;
             };
             let events = ready.try_io(|queue| Ok(queue.get_ref().0.read_events()?));
-            let mut events = events.into_iter().flatten().flatten();
-            // An event with no name: the queue overflowed.
-            if events.any(|event| event.name.is_none_or(|name| matters(&name))) {
+            let matters = |event: InotifyEvent| match event.name {
+                Some(name) if event.mask.contains(AddWatchFlags::IN_DELETE) => {
+                    matters(Change::Gone, &name)
+                }
+                Some(name) => matters(Change::Come, &name),
+                // The queue overflowed.
+                None => true,
+            };
+            if events.into_iter().flatten().flatten().any(matters) {
                 return;
             }
         }
@@ -182,16 +195,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_names_that_matter_end_the_wait() {
+    async fn only_what_matters_ends_the_wait() {
         let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
         let changes = Changes::watch(dir.path()).unwrap();
-        std::fs::write(dir.path().join("kubelet.sock"), "").unwrap();
+        std::fs::write(at("past"), "").unwrap();
+        std::fs::remove_file(at("past")).unwrap();
         changes.forget();
-        std::fs::write(dir.path().join("checkpoint"), "").unwrap();
-        let mut wait = Box::pin(changes.until(|name| name == "kubelet.sock"));
+        // The own socket's coming is no reason to make it again.
+        let mut wait = Box::pin(changes.until(|change, name| {
+            let matters = (change, name.to_str());
+            [(Change::Gone, Some("past")), (Change::Gone, Some("own"))].contains(&matters)
+        }));
+        std::fs::write(at("own"), "").unwrap();
+        std::fs::write(at("checkpoint"), "").unwrap();
+        std::fs::remove_file(at("checkpoint")).unwrap();
         let early = tokio::time::timeout(Duration::from_millis(100), &mut wait).await;
-        assert!(early.is_err(), "a name that does not matter ended the wait");
-        std::fs::remove_file(dir.path().join("kubelet.sock")).unwrap();
+        assert!(early.is_err(), "the wait ended for nothing");
+        std::fs::remove_file(at("own")).unwrap();
         tokio::time::timeout(Duration::from_secs(5), wait)
             .await
             .unwrap();

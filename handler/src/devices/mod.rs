@@ -22,6 +22,7 @@ mod plugin;
 mod resource;
 
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,7 +33,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::transport::Endpoint;
 
-use directory::{Changes, Sockets};
+use directory::{Change, Changes, Sockets};
 use generated::registration_client::RegistrationClient;
 use generated::{DevicePluginOptions, RegisterRequest};
 
@@ -121,7 +122,10 @@ pub async fn offer(
                 registered.send_replace(true);
                 pause = PAUSE.0;
                 changes
-                    .until(|name| name == KUBELET || sockets.contain(name))
+                    .until(|change, name| match change {
+                        Change::Come => name == KUBELET,
+                        Change::Gone => sockets.contain(name),
+                    })
                     .await;
                 registered.send_replace(false);
                 tracing::info!("the kubelet starts again");
@@ -129,7 +133,8 @@ pub async fn offer(
             Err(error) => {
                 tracing::warn!("{:#}", anyhow::Error::from(error));
                 // Whether it was the time or an event that came, the answer is the same.
-                let _ = timeout(pause, changes.until(|name| name == KUBELET)).await;
+                let kubelet = |change, name: &OsStr| change == Change::Come && name == KUBELET;
+                let _ = timeout(pause, changes.until(kubelet)).await;
                 pause = (pause * 2).min(PAUSE.1);
             }
         }

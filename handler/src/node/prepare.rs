@@ -164,7 +164,8 @@ async fn kvm_works(launcher: &Path) -> Result<Result<(), String>, PrepareError> 
         Err(error) => Err(error),
     };
     let output = output.map_err(running(launcher))?;
-    Ok(Err(last_words(&output.stderr)))
+    let words = last_words(&output.stderr);
+    Ok(Err(words.trim_start_matches("virt-launcher: ").to_owned()))
 }
 
 /// The directory of libvirt's answers, asked now where the node has none for its present state.
