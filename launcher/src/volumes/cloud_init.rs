@@ -8,10 +8,13 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use crds::{CloudInitConfigDriveSource, CloudInitNoCloudSource, VirtualMachineInstance};
+use crds::{
+    CloudInitConfigDriveSource, CloudInitNoCloudSource,
+    SSHPublicKeyAccessCredentialPropagationMethod, VirtualMachineInstance,
+};
 use hadris_fs::{Content, Node, Tree};
 use hadris_iso::{IsoId, IsoOptions};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::error::VolumeError;
@@ -33,6 +36,40 @@ pub(super) enum Text {
     Known(Vec<u8>),
     /// In a secret's directory, under the first of these keys that is there.
     Secret(PathBuf, [&'static str; 2]),
+    /// Meta data, with the public keys in these secrets' directories.
+    MetaData(MetaData, Vec<PathBuf>),
+}
+
+/// Meta data of one of the two kinds, as far as they are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MetaData {
+    /// Lines of YAML.
+    NoCloud(String),
+    /// An object.
+    ConfigDrive(Map<String, Value>),
+}
+
+impl MetaData {
+    /// The file, with these keys in it, numbered as KubeVirt does.
+    pub(super) fn with_keys(&self, keys: &[String]) -> Vec<u8> {
+        let keys: Map<String, Value> = keys
+            .iter()
+            .enumerate()
+            .map(|(index, key)| (index.to_string(), key.as_str().into()))
+            .collect();
+        let text = match self {
+            Self::NoCloud(lines) if keys.is_empty() => lines.clone(),
+            Self::NoCloud(lines) => format!("{lines}public-keys: {}\n", Value::Object(keys)),
+            Self::ConfigDrive(object) => {
+                let mut object = object.clone();
+                if !keys.is_empty() {
+                    object.insert("public_keys".to_owned(), keys.into());
+                }
+                Value::Object(object).to_string()
+            }
+        };
+        text.into_bytes()
+    }
 }
 
 impl std::fmt::Debug for Text {
@@ -41,6 +78,7 @@ impl std::fmt::Debug for Text {
             // User data hold passwords: none of it belongs in a log.
             Self::Known(text) => write!(f, "{} bytes", text.len()),
             Self::Secret(directory, keys) => write!(f, "{} {keys:?}", directory.display()),
+            Self::MetaData(data, keys) => write!(f, "{data:?} {keys:?}"),
         }
     }
 }
@@ -97,9 +135,11 @@ pub(super) fn no_cloud(
     let meta_data = format!("instance-id: {id}\nlocal-hostname: {name}\n");
     // Without a file of user data cloud-init does not take the disk for its own.
     let user_data = fields.user.text(volume, layout, SecretData::User)?;
+    let keys = key_directories(vmi, layout, |method| method.no_cloud.is_some());
+    let meta_data = Text::MetaData(MetaData::NoCloud(meta_data), keys);
     let mut files = vec![
         ("user-data", user_data.unwrap_or(Text::Known(Vec::new()))),
-        ("meta-data", Text::Known(meta_data.into_bytes())),
+        ("meta-data", meta_data),
     ];
     let network = fields.network.text(volume, layout, SecretData::Network)?;
     files.extend(network.map(|text| ("network-config", text)));
@@ -124,13 +164,15 @@ pub(super) fn config_drive(
             Uuid::new_v5(&Uuid::NAMESPACE_OID, instance_id.as_bytes()).to_string()
         });
     let hostname = hostname(vmi);
-    let meta_data = json!({
-        "instance_id": instance_id,
-        "local_hostname": hostname,
-        "hostname": hostname,
-        "uuid": uuid,
-    });
-    let meta_data = Text::Known(meta_data.to_string().into_bytes());
+    let meta_data = [
+        ("instance_id", instance_id.as_str()),
+        ("local_hostname", hostname),
+        ("hostname", hostname),
+        ("uuid", &uuid),
+    ];
+    let meta_data = meta_data.map(|(key, value)| (key.to_owned(), value.into()));
+    let keys = key_directories(vmi, layout, |method| method.config_drive.is_some());
+    let meta_data = Text::MetaData(MetaData::ConfigDrive(Map::from_iter(meta_data)), keys);
     let mut files = vec![("openstack/latest/meta_data.json", meta_data)];
     let user = fields.user.text(volume, layout, SecretData::User)?;
     files.extend(user.map(|text| ("openstack/latest/user_data", text)));
@@ -140,6 +182,22 @@ pub(super) fn config_drive(
         label: "config-2",
         files,
     })
+}
+
+/// Where the secrets of those access credentials are that come by this kind of disk.
+fn key_directories(
+    vmi: &VirtualMachineInstance,
+    layout: &Layout,
+    by_this: impl Fn(&SSHPublicKeyAccessCredentialPropagationMethod) -> bool,
+) -> Vec<PathBuf> {
+    let credentials = vmi.spec.access_credentials.iter().enumerate();
+    credentials
+        .filter(|(_, credential)| {
+            let keys = credential.ssh_public_key.as_ref();
+            keys.is_some_and(|keys| by_this(&keys.propagation_method))
+        })
+        .map(|(index, _)| layout.access_credential(index))
+        .collect()
 }
 
 impl Data<'_> {
@@ -172,9 +230,10 @@ impl Data<'_> {
 const ALIGNMENT: usize = 4096;
 
 /// The disk's bytes: the same for the same files, whenever they are made.
-pub(super) fn iso(label: &str, files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, String> {
+pub(super) fn iso(label: &str, files: &[(impl AsRef<str>, Vec<u8>)]) -> Result<Vec<u8>, String> {
     let mut tree = Tree::new();
     for (path, content) in files {
+        let path = path.as_ref();
         let directories = path.match_indices('/').map(|(end, _)| &path[..end]);
         for directory in directories {
             if tree.get(directory).is_none() {

@@ -17,8 +17,9 @@ pub enum VolumeError {
     },
     /// No source that is supported.
     #[error(
-        "volume {volume} has no source; give it containerDisk, cloudInitNoCloud, \
-         cloudInitConfigDrive, emptyDisk, hostDisk or ephemeral"
+        "volume {volume} has no source; give it containerDisk, persistentVolumeClaim, ephemeral, \
+         emptyDisk, hostDisk, cloudInitNoCloud, cloudInitConfigDrive, configMap, secret, \
+         serviceAccount or downwardAPI"
     )]
     NoSource {
         /// The volume.
@@ -80,9 +81,9 @@ pub enum VolumeError {
         /// The keys that were looked for.
         keys: [&'static str; 2],
     },
-    /// The cloud-init data do not fit on a disk of theirs.
-    #[error("volume {volume}: cannot make a disk of the cloud-init data: {reason}")]
-    CloudInit {
+    /// Files that ISO 9660 cannot hold.
+    #[error("volume {volume}: cannot make a disk of its files: {reason}")]
+    Iso {
         /// The volume.
         volume: String,
         /// What the ISO writer says.
@@ -97,6 +98,44 @@ pub enum VolumeError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// The volume's image belongs to somebody else.
+    #[error(
+        "volume {volume}: user 107, whom the VM runs as, may not {} {}; give it that owner or group",
+        if *.read_only { "read" } else { "write" },
+        .path.display()
+    )]
+    Denied {
+        /// The volume.
+        volume: String,
+        /// The file or device.
+        path: PathBuf,
+        /// The guest only reads.
+        read_only: bool,
+    },
+    /// A claim with files, none of them a disk image.
+    #[error(
+        "volume {volume}: the claim holds no disk.img, and is not empty: there is {}; name a claim \
+         that holds a disk, or an empty one", .found.display()
+    )]
+    ForeignClaim {
+        /// The volume.
+        volume: String,
+        /// One of the files.
+        found: PathBuf,
+    },
+    /// An empty claim without room for a disk.
+    #[error(
+        "volume {volume}: the claim's file system, {}, has {available} bytes free, too few for a \
+         disk; make the claim larger", .directory.display()
+    )]
+    NoRoom {
+        /// The volume.
+        volume: String,
+        /// Where the claim is mounted.
+        directory: PathBuf,
+        /// Bytes that are free.
+        available: u64,
     },
     /// A hostDisk of type Disk that does not exist.
     #[error(

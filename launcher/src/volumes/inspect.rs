@@ -217,7 +217,16 @@ pub fn opened(volume: &str, path: &Path, file: &File) -> Result<Inspected, Volum
 /// [`VolumeError::Read`] and [`VolumeError::Defect`], with `volume` in their message.
 pub fn raw_file(volume: &str, path: &Path) -> Result<Inspected, VolumeError> {
     let file = File::open(path).map_err(VolumeError::read(volume, path))?;
-    let (head, length) = start(volume, path, &file)?;
+    opened_raw(volume, path, &file)
+}
+
+/// Judges an open file or block device that is used as raw, as [`inspect_raw`]; `path` is its
+/// name.
+///
+/// # Errors
+/// [`VolumeError::Read`] and [`VolumeError::Defect`], with `volume` in their message.
+pub fn opened_raw(volume: &str, path: &Path, file: &File) -> Result<Inspected, VolumeError> {
+    let (head, length) = start(volume, path, file)?;
     inspect_raw(&head, length).map_err(VolumeError::defect(volume, path))
 }
 

@@ -19,6 +19,8 @@ const CLAIM_DEVICES: &str = "/dev/claims";
 /// host-disks/VOLUME/FILE             a hostDisk under its own name, writable
 /// secrets/VOLUME-user/KEY            the secret that cloud-init's user data come from
 /// secrets/VOLUME-network/KEY         the secret that its network data come from
+/// secrets/access-INDEX/KEY           the secret of an access credential, by its place in the list
+/// config/VOLUME/KEY                  a config map, secret, service account or downward API
 /// kernel-boot/{kernel,initrd}        the files of kernelBoot's container, read-only
 /// disks/VOLUME.{qcow2,iso}           what the worker makes of them
 /// ```
@@ -132,6 +134,17 @@ impl Layout {
             SecretData::Network => "network",
         };
         self.file(&["secrets", &format!("{volume}-{kind}")])
+    }
+
+    /// The directory of an access credential's secret; `index` is its place in
+    /// `spec.accessCredentials`.
+    pub fn access_credential(&self, index: usize) -> PathBuf {
+        self.file(&["secrets", &format!("access-{index}")])
+    }
+
+    /// The directory that a volume of files is made of.
+    pub fn config(&self, volume: &str) -> PathBuf {
+        self.file(&["config", volume])
     }
 
     /// Kernel and initrd, of which a manifest may name either or both.

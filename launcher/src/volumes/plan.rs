@@ -5,8 +5,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crds::{Quantity, VirtualMachineInstance, Volume};
+use crds::{HostDisk, HostDiskType, Quantity, VirtualMachineInstance, Volume};
 
+use super::claim::Claim;
 use super::cloud_init::{self, Seed};
 use super::error::VolumeError;
 use super::inspect::MAX_SIZE;
@@ -14,13 +15,17 @@ use super::layout::{Descriptors, Layout};
 use crate::convert::{DiskFormat, KernelBoot, VolumeSource};
 
 /// The sizes of new disks are multiples of this, as KubeVirt's are.
-const ALIGNMENT: u64 = 1 << 20;
+pub(super) const ALIGNMENT: u64 = 1 << 20;
+
+/// The label of a disk of files, where the manifest gives none: KubeVirt's.
+const FILES_LABEL: &str = "cfgdata";
 
 /// Everything that the volumes of one VM come to.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What backs each volume, as far as the manifest tells: direct I/O is taken to be possible,
-    /// and what lies below an overlay is left open. [`prepare`](super::prepare()) knows.
+    /// What backs each volume, as far as the manifest tells: direct I/O is taken to be possible, a
+    /// claim to be a file, and what lies below an overlay is left open.
+    /// [`prepare`](super::prepare()) knows.
     pub volumes: BTreeMap<String, VolumeSource>,
     /// The kernel that is booted directly, where the manifest names one.
     pub kernel_boot: Option<KernelBoot>,
@@ -43,8 +48,20 @@ pub(super) enum Action {
     Empty { size: u64, target: PathBuf },
     /// A disk of files for cloud-init.
     Seed { seed: Seed, target: PathBuf },
-    /// Nothing is made; the file must be a raw image.
-    UseRaw { path: PathBuf },
+    /// A disk of every file in a directory.
+    Files {
+        directory: PathBuf,
+        label: String,
+        target: PathBuf,
+    },
+    /// A claim's own bytes, which must be raw; of so many bytes where they are known.
+    Claim {
+        claim: Claim,
+        capacity: Option<u64>,
+        read_only: bool,
+    },
+    /// A raw image, made of so many bytes where it is not there and a size is given.
+    HostDisk { path: PathBuf, create: Option<u64> },
     /// Nothing is made; the file must be there.
     UseFile { path: PathBuf },
     /// A copy of an open file.
@@ -56,6 +73,8 @@ pub(super) enum Action {
 pub(super) enum Base {
     /// A file.
     File(PathBuf),
+    /// A claim's bytes.
+    Claim(Claim),
     /// An open file. The path is only a name, which the image above has it under.
     Open {
         path: PathBuf,
@@ -121,6 +140,10 @@ fn action(
         base,
         target: layout.overlay(name),
     };
+    let claim = || Claim {
+        file: layout.claim(name),
+        device: layout.claim_device(name),
+    };
     let seed = |seed| Action::Seed {
         seed,
         target: layout.iso(name),
@@ -138,7 +161,19 @@ fn action(
             },
         ))
     } else if volume.ephemeral.is_some() {
-        Ok(overlay(Base::File(layout.claim(name))))
+        Ok(overlay(Base::Claim(claim())))
+    } else if let Some(source) = &volume.persistent_volume_claim {
+        Ok(Action::Claim {
+            claim: claim(),
+            capacity: claim_capacity(vmi, name),
+            read_only: source.read_only == Some(true),
+        })
+    } else if let Some(label) = files(volume) {
+        Ok(Action::Files {
+            directory: layout.config(name),
+            label: label.as_deref().unwrap_or(FILES_LABEL).to_owned(),
+            target: layout.iso(name),
+        })
     } else if let Some(source) = &volume.cloud_init_no_cloud {
         cloud_init::no_cloud(vmi, name, source, layout).map(seed)
     } else if let Some(source) = &volume.cloud_init_config_drive {
@@ -150,20 +185,56 @@ fn action(
             target: layout.overlay(name),
         })
     } else if let Some(source) = &volume.host_disk {
-        let path = Path::new(&source.path);
-        let file = path.file_name().and_then(|file| file.to_str());
-        let file = file.ok_or_else(|| VolumeError::Path {
-            volume: name.clone(),
-            path: path.to_owned(),
-        })?;
-        Ok(Action::UseRaw {
-            path: layout.host_disk(name, file),
+        let create = match source.type_ {
+            HostDiskType::Disk => None,
+            HostDiskType::DiskOrCreate => {
+                let capacity = source.capacity.unwrap_or_default();
+                Some(disk_size(name, &capacity)?)
+            }
+        };
+        Ok(Action::HostDisk {
+            path: host_disk(name, source, layout)?,
+            create,
         })
     } else {
         Err(VolumeError::NoSource {
             volume: name.clone(),
         })
     }
+}
+
+/// A hostDisk's file in the pod.
+pub(super) fn host_disk(
+    volume: &str,
+    disk: &HostDisk,
+    layout: &Layout,
+) -> Result<PathBuf, VolumeError> {
+    let path = Path::new(&disk.path);
+    let file = path.file_name().and_then(|file| file.to_str());
+    let file = file.ok_or_else(|| VolumeError::Path {
+        volume: volume.to_owned(),
+        path: path.to_owned(),
+    })?;
+    Ok(layout.host_disk(volume, file))
+}
+
+/// Whether a volume is a disk of files, and the label that it asks for.
+fn files(volume: &Volume) -> Option<&Option<String>> {
+    let sources = [
+        volume.config_map.as_ref().map(|it| &it.volume_label),
+        volume.downward_api.as_ref().map(|it| &it.volume_label),
+        volume.secret.as_ref().map(|it| &it.volume_label),
+        volume.service_account.as_ref().map(|_| &None),
+    ];
+    sources.into_iter().flatten().next()
+}
+
+/// A claim's size in bytes, as whoever made the pod wrote it into the instance's status.
+fn claim_capacity(vmi: &VirtualMachineInstance, volume: &str) -> Option<u64> {
+    let mut volumes = vmi.status.as_ref()?.volume_status.iter();
+    let status = volumes.find(|status| status.name == volume)?;
+    let claim = status.persistent_volume_claim_info.as_ref()?;
+    claim.capacity.get("storage")?.bytes()
 }
 
 /// The size in bytes of a disk that is made new: down to a whole mebibyte, as KubeVirt does.
@@ -179,19 +250,29 @@ pub(super) fn disk_size(volume: &str, capacity: &Quantity) -> Result<u64, Volume
 
 impl Action {
     fn source(&self) -> VolumeSource {
+        let read_only = matches!(
+            self,
+            Self::Claim {
+                read_only: true,
+                ..
+            }
+        );
         let (path, format) = match self {
             Self::Overlay { target, .. } | Self::Empty { target, .. } => {
                 (target, DiskFormat::Qcow2)
             }
-            Self::Seed { target, .. } | Self::Copy { target, .. } => (target, DiskFormat::Raw),
-            Self::UseRaw { path } | Self::UseFile { path } => (path, DiskFormat::Raw),
+            Self::Seed { target, .. } | Self::Files { target, .. } | Self::Copy { target, .. } => {
+                (target, DiskFormat::Raw)
+            }
+            Self::HostDisk { path, .. } | Self::UseFile { path } => (path, DiskFormat::Raw),
+            Self::Claim { claim, .. } => (&claim.file, DiskFormat::Raw),
         };
         VolumeSource {
             path: path.clone(),
             fd_group: None,
             format,
             block: false,
-            read_only: false,
+            read_only,
             direct_io: true,
             block_size: None,
             backing: None,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -10,14 +10,11 @@ use std::path::{Path, PathBuf};
 use super::cloud_init::{self, Seed, Text};
 use super::error::VolumeError;
 use super::plan::{Action, Base, Plan, Step};
-use super::{inspect, qcow2};
+use super::{claim, files, host_disk, inspect, qcow2};
 use crate::convert::{BlockSize, DiskFormat, VolumeSource};
 
 /// Block sizes in bytes that every bus of a guest takes.
-const BLOCK_SIZES: [u32; 4] = [512, 1024, 2048, 4096];
-
-/// Kubernetes' limit for a secret, in bytes.
-const MAX_SECRET: u64 = 1 << 20;
+pub(super) const BLOCK_SIZES: [u32; 4] = [512, 1024, 2048, 4096];
 
 /// Makes every file of a plan, checks every file that it uses, and tells what backs each
 /// volume: now with the formats of the images that were found, and with what the file systems
@@ -38,6 +35,10 @@ pub fn prepare(plan: &Plan) -> Result<BTreeMap<String, VolumeSource>, VolumeErro
         // QEMU opens the image below in the same way as the one above.
         source.direct_io = base.as_ref().is_none_or(|base| base.direct_io);
         source.backing = base.map(Box::new);
+        if let Action::Claim { claim, .. } = action {
+            let (path, block) = claim.find();
+            (source.path, source.block) = (path.to_owned(), block);
+        }
         let path = source.path.clone();
         observe(volume, &path, source)?;
     }
@@ -47,9 +48,12 @@ pub fn prepare(plan: &Plan) -> Result<BTreeMap<String, VolumeSource>, VolumeErro
 /// Makes a volume's file where it is not there; returns the image below it.
 fn perform(volume: &str, action: &Action) -> Result<Option<VolumeSource>, VolumeError> {
     match action {
-        Action::UseRaw { path } => {
-            inspect::raw_file(volume, path)?;
-        }
+        Action::HostDisk { path, create } => host_disk::use_in_pod(volume, path, *create)?,
+        Action::Claim {
+            claim,
+            capacity,
+            read_only,
+        } => claim.ensure(volume, *capacity, *read_only)?,
         Action::UseFile { path } => {
             File::open(path).map_err(VolumeError::read(volume, path))?;
         }
@@ -68,8 +72,17 @@ fn perform(volume: &str, action: &Action) -> Result<Option<VolumeSource>, Volume
         }
         Action::Seed { seed, target } => {
             if !target.exists() {
-                let image = seed_image(volume, seed)?;
-                write(volume, target, |file| file.write_all(&image))?;
+                write_iso(volume, target, seed.label, &seed_files(volume, seed)?)?;
+            }
+        }
+        Action::Files {
+            directory,
+            label,
+            target,
+        } => {
+            if !target.exists() {
+                let files: Vec<_> = files::read_all(volume, directory)?.into_iter().collect();
+                write_iso(volume, target, label, &files)?;
             }
         }
         Action::Copy { from, target } => {
@@ -87,10 +100,12 @@ fn perform(volume: &str, action: &Action) -> Result<Option<VolumeSource>, Volume
 
 /// Judges an image that another one is made over; also tells how many bytes a guest sees.
 fn image(volume: &str, base: &Base) -> Result<(VolumeSource, u64), VolumeError> {
-    let (path, file, opened_by, fd_group) = match base {
-        Base::File(path) => {
-            let file = File::open(path).map_err(VolumeError::read(volume, path))?;
-            (path, file, path.clone(), None)
+    let open = |path| open_for_guest(volume, path, true);
+    let (path, block, file, opened_by, fd_group) = match base {
+        Base::File(path) => (path.as_path(), false, open(path)?, path.clone(), None),
+        Base::Claim(claim) => {
+            let (path, block) = claim.find();
+            (path, block, open(path)?, path.to_owned(), None)
         }
         Base::Open {
             path,
@@ -98,15 +113,16 @@ fn image(volume: &str, base: &Base) -> Result<(VolumeSource, u64), VolumeError> 
             group,
         } => {
             let file = reopen(descriptor).map_err(VolumeError::read(volume, path))?;
-            (path, file, itself(descriptor), Some(group.clone()))
+            let group = Some(group.clone());
+            (path.as_path(), false, file, itself(descriptor), group)
         }
     };
     let image = inspect::opened(volume, path, &file)?;
     let mut source = VolumeSource {
-        path: path.clone(),
+        path: path.to_owned(),
         fd_group,
         format: image.format,
-        block: false,
+        block,
         read_only: true,
         direct_io: true,
         block_size: None,
@@ -114,6 +130,23 @@ fn image(volume: &str, base: &Base) -> Result<(VolumeSource, u64), VolumeError> 
     };
     observe(volume, &opened_by, &mut source)?;
     Ok((source, image.virtual_size))
+}
+
+/// Opens an image as the guest will use it: by now this process is QEMU's user.
+pub(super) fn open_for_guest(
+    volume: &str,
+    path: &Path,
+    read_only: bool,
+) -> Result<File, VolumeError> {
+    let opened = OpenOptions::new().read(true).write(!read_only).open(path);
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => VolumeError::Denied {
+            volume: volume.to_owned(),
+            path: path.to_owned(),
+            read_only,
+        },
+        _ => VolumeError::read(volume, path)(error),
+    })
 }
 
 /// An open file's name in this process.
@@ -148,6 +181,10 @@ fn observe(volume: &str, path: &Path, source: &mut VolumeSource) -> Result<(), V
         }
         Err(error) => return Err(VolumeError::read(volume, path)(error)),
     };
+    if source.block {
+        source.block_size = claim::block_size(path);
+        return Ok(());
+    }
     let statistics = nix::sys::statvfs::statvfs(path)
         .map_err(|error| VolumeError::read(volume, path)(error.into()))?;
     let size = u32::try_from(statistics.block_size()).ok();
@@ -181,7 +218,7 @@ fn write_qcow2(
 
 /// Writes a file that is seen only when whole. It need not outlive the machine, so nothing is
 /// flushed to the disk.
-fn write(
+pub(super) fn write(
     volume: &str,
     target: &Path,
     content: impl FnOnce(&mut File) -> io::Result<()>,
@@ -200,38 +237,33 @@ fn write(
     written.map_err(VolumeError::write(volume, target))
 }
 
-fn seed_image(volume: &str, seed: &Seed) -> Result<Vec<u8>, VolumeError> {
-    let mut files = Vec::with_capacity(seed.files.len());
-    for (path, text) in &seed.files {
+fn seed_files(volume: &str, seed: &Seed) -> Result<Vec<(&'static str, Vec<u8>)>, VolumeError> {
+    let files = seed.files.iter().map(|(path, text)| {
         let content = match text {
             Text::Known(content) => content.clone(),
-            Text::Secret(directory, keys) => read_secret(volume, directory, *keys)?,
+            Text::Secret(directory, keys) => files::read_key(volume, directory, *keys)?,
+            Text::MetaData(data, directories) => {
+                let mut keys = Vec::new();
+                for directory in directories {
+                    keys.extend(files::public_keys(volume, directory)?);
+                }
+                data.with_keys(&keys)
+            }
         };
-        files.push((*path, content));
-    }
-    cloud_init::iso(seed.label, &files).map_err(|reason| VolumeError::CloudInit {
-        volume: volume.to_owned(),
-        reason,
-    })
+        Ok((*path, content))
+    });
+    files.collect()
 }
 
-fn read_secret(
+fn write_iso(
     volume: &str,
-    directory: &Path,
-    keys: [&'static str; 2],
-) -> Result<Vec<u8>, VolumeError> {
-    for key in keys {
-        let path = directory.join(key);
-        let mut content = Vec::new();
-        match File::open(&path).and_then(|file| file.take(MAX_SECRET).read_to_end(&mut content)) {
-            Ok(_) => return Ok(content),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(VolumeError::read(volume, &path)(error)),
-        }
-    }
-    Err(VolumeError::SecretKey {
+    target: &Path,
+    label: &str,
+    files: &[(impl AsRef<str>, Vec<u8>)],
+) -> Result<(), VolumeError> {
+    let image = cloud_init::iso(label, files).map_err(|reason| VolumeError::Iso {
         volume: volume.to_owned(),
-        directory: directory.to_owned(),
-        keys,
-    })
+        reason,
+    })?;
+    write(volume, target, |file| file.write_all(&image))
 }

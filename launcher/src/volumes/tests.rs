@@ -1,5 +1,6 @@
 //! From manifests to files, judged by QEMU's own tools, isoinfo and blkid.
 
+mod cluster;
 mod inspection;
 
 use std::error::Error as _;
@@ -79,6 +80,8 @@ fn plans_every_kind_of_volume() {
         { "name": "golden", "ephemeral": { "persistentVolumeClaim": { "claimName": "c" } } },
         { "name": "seed", "cloudInitNoCloud": { "userData": "#!/bin/sh", "networkDataBase64": "bmV0" } },
         { "name": "drive", "cloudInitConfigDrive": { "secretRef": { "name": "s" } } },
+        { "name": "claim", "persistentVolumeClaim": { "claimName": "c", "readOnly": true } },
+        { "name": "files", "secret": { "secretName": "s", "volumeLabel": "keys" } },
     ]);
     let mut vmi = vmi(volumes);
     vmi.spec.domain.firmware = serde_json::from_value(json!({ "kernelBoot": {

@@ -135,7 +135,7 @@ fn volumes() {
         (
             "",
             VolumeSource {
-                backing: Some(Box::new(base)),
+                backing: Some(Box::new(base.clone())),
                 ..qcow2.clone()
             },
             &[
@@ -146,6 +146,36 @@ fn volumes() {
                 ),
                 "!<readonly",
             ],
+        ),
+        (
+            "",
+            VolumeSource {
+                backing: Some(Box::new(VolumeSource {
+                    fd_group: Some("container-disk-d".to_owned()),
+                    format: DiskFormat::Qcow2,
+                    ..base.clone()
+                })),
+                ..qcow2.clone()
+            },
+            &[concat!(
+                r#"<backingStore type="file"><format type="qcow2"/>"#,
+                r#"<source file="/images/base.img" fdgroup="container-disk-d"/><backingStore/>"#,
+                "</backingStore>"
+            )],
+        ),
+        (
+            "",
+            VolumeSource {
+                backing: Some(Box::new(VolumeSource {
+                    read_only: true,
+                    ..device.clone()
+                })),
+                ..qcow2.clone()
+            },
+            &[concat!(
+                r#"<source file="/disks/d.qcow2"/><backingStore type="block">"#,
+                r#"<format type="raw"/><source dev="/dev/d"/><backingStore/></backingStore>"#
+            )],
         ),
         (
             "",

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 
 /// KubeVirt's examples that this version runs.
-const EXAMPLES: [&str; 9] = [
+const EXAMPLES: [&str; 10] = [
     "vm-cirros",
     "vm-cirros-sata",
     "vm-priorityclass",
@@ -14,6 +14,7 @@ const EXAMPLES: [&str; 9] = [
     "vmi-kernel-boot",
     "vmi-masquerade",
     "vmi-nocloud",
+    "vmi-pvc",
     "vmi-sata",
 ];
 
