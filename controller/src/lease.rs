@@ -19,6 +19,8 @@ use kube_client::{Api, Client};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
+use crate::error::Chain;
+
 /// The Lease, in the controller's namespace.
 pub const NAME: &str = "virt-controller";
 
@@ -68,10 +70,7 @@ impl Election {
                     return sent + GIVE_UP;
                 }
                 Ok(false) => {}
-                Err(error) => warn!(
-                    error = &error as &dyn std::error::Error,
-                    "electing a leader"
-                ),
+                Err(error) => warn!("electing a leader: {}", Chain(&error)),
             }
             sleep(EVERY).await;
         }
@@ -89,7 +88,7 @@ impl Election {
             match attempt {
                 Ok(true) => until = sent + GIVE_UP,
                 Ok(false) => break,
-                Err(error) => warn!(error = &error as &dyn std::error::Error, "renewing"),
+                Err(error) => warn!("renewing: {}", Chain(&error)),
             }
             if Instant::now() >= until {
                 break;
@@ -114,10 +113,7 @@ impl Election {
         };
         let released: Result<(), LeaseError> = released.await;
         if let Err(error) = released {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "releasing the Lease"
-            );
+            warn!("releasing the Lease: {}", Chain(&error));
         }
     }
 

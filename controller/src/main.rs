@@ -12,6 +12,7 @@ use controller::lease::Election;
 use controller::metrics::Metrics;
 use controller::run::{Leader, World, follow_settings};
 use controller::server::{self, Limits, Readiness, Transport};
+use controller::uninstall;
 use kube_client::Client;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -120,9 +121,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
         loop {
             let until = election.win().await;
             metrics.set_leading(true);
+            let work = async {
+                futures::join!(
+                    leader.run(&mut world),
+                    uninstall::prepare(&client, &args.namespace)
+                )
+                .0
+            };
             tokio::select! {
                 () = election.keep(until) => {}
-                never = leader.run(&mut world) => match never {},
+                never = work => match never {},
             }
             metrics.set_leading(false);
         }
@@ -135,20 +143,25 @@ async fn run(args: Args) -> anyhow::Result<()> {
         readiness_to.send_replace(Readiness::Ready);
         std::future::pending().await
     };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = lead => {}
-        () = readied => {}
+    let uninstalled = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = uninstall::begun(&client) => true,
+        () = lead => false,
+        () = readied => false,
         never = follow_settings(
             client.clone(), &args.namespace, &settings_to, &known_to, &metrics,
         ) => match never {},
         never = certificates::keep(client.clone(), &args.namespace, &identity_to) => match never {},
         never = certificates::inject(client.clone(), identity, &trusted_to) => match never {},
-    }
+    };
     info!("ending");
     readiness_to.send_replace(Readiness::Draining);
     election.release().await;
+    match uninstalled {
+        true => uninstall::finish(&client, &args.namespace).await,
+        false => uninstall::terminated(&client, &args.namespace).await,
+    }
     servers.join_all().await;
     Ok(())
 }

@@ -32,6 +32,7 @@ use tracing::{debug, info, warn};
 use self::perform::{PerformError, Performed, Performer, Subject};
 use self::queue::{Key, Kind, Outcome, Queue};
 use crate::config::Settings;
+use crate::error::Chain;
 use crate::metrics::Metrics;
 use crate::reconcile::{Decision, Failure, vm, vmi};
 
@@ -191,10 +192,10 @@ fn log(key: &Key, error: &PerformError) {
         Kind::Vmi => "instance",
     };
     let passing = error.is_stale() || matches!(error, PerformError::PodLeft { .. });
-    let error = error as &dyn std::error::Error;
+    let error = Chain(error);
     match passing {
-        true => debug!(error, "{kind} {namespace}/{name}"),
-        false => warn!(error, "{kind} {namespace}/{name}"),
+        true => debug!("{kind} {namespace}/{name}: {error}"),
+        false => warn!("{kind} {namespace}/{name}: {error}"),
     }
 }
 

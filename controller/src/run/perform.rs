@@ -20,6 +20,7 @@ use tracing::{debug, info};
 use super::watch::strip;
 use super::world::Written;
 use crate::config::Settings;
+use crate::error::Chain;
 use crate::pod;
 use crate::reconcile::{Event, EventType, Failure, Launcher, Write, vm, vmi};
 
@@ -184,7 +185,7 @@ impl Performer {
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, &about).await {
-            debug!(error = &error as &dyn std::error::Error, "telling an event");
+            debug!("telling an event: {}", Chain(&error));
         }
     }
 

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::watch::Waits;
 use crate::config::Settings;
+use crate::error::Chain;
 use crate::metrics::Metrics;
 
 /// The one object that counts.
@@ -33,10 +34,7 @@ pub async fn follow_settings(
         let settings = match object {
             Ok(object) => object.as_ref().map(Settings::from).unwrap_or_default(),
             Err(error) => {
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "watching KubeVirt {NAME}"
-                );
+                warn!("watching KubeVirt {NAME}: {}", Chain(&error));
                 continue;
             }
         };

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use super::world::{Node, Watched};
+use crate::error::Chain;
 use crate::pod;
 use crate::reconcile::Launcher;
 
@@ -72,10 +73,7 @@ where
                 let namespace = error.metadata.namespace.as_deref().unwrap_or_default();
                 let name = error.metadata.name.as_deref().unwrap_or_default();
                 let kind = K::kind(&());
-                warn!(
-                    error = error.error,
-                    "{kind} {namespace}/{name} cannot be read"
-                );
+                warn!("{kind} {namespace}/{name} cannot be read: {error}");
                 None
             }
         };
@@ -99,7 +97,7 @@ where
         .filter_map(|event| {
             let event = event.inspect_err(|error| {
                 let plural = K::plural(&());
-                warn!(error = error as &dyn std::error::Error, "watching {plural}");
+                warn!("watching {plural}: {}", Chain(error));
             });
             future::ready(event.ok())
         })

@@ -1,0 +1,385 @@
+//! Uninstallation: `kubectl delete -k deploy`, with machines running.
+//!
+//! ```text
+//!  namespace, CRDs, roles: all are being deleted, in any order, within a second
+//!    CRDs wait for their objects --> their finalizers --> pods, which end --> finalizers removed
+//!    this program may still act: its account waits for `ferrovirt.io/uninstall`,
+//!                                its role `ferrovirt-uninstall` is the CRD's, and goes with it
+//! ```
+//!
+//! No leader is needed for it: nothing is made any more, and what is removed twice is removed.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::time::Duration;
+
+use crds::{VirtualMachine, VirtualMachineInstance};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
+use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube_client::{Api, Client};
+use kube_core::{PartialObjectMeta, Resource, ResourceExt};
+use kube_runtime::WatchStreamExt;
+use kube_runtime::watcher::watch_object;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::error::Chain;
+use crate::pod;
+use crate::reconcile::{vm, vmi};
+
+/// The finalizer that keeps this program's account until the machines are gone.
+pub const FINALIZER: &str = "ferrovirt.io/uninstall";
+/// The role, and its binding, by which an uninstallation is finished.
+pub const ROLE: &str = "ferrovirt-uninstall";
+/// This program's account.
+const ACCOUNT: &str = "virt-controller";
+/// The definition whose deletion is an uninstallation: its objects are running machines.
+const DEFINITION: &str = "virtualmachineinstances.kubevirt.io";
+
+/// The most that a machine has to shut down, in seconds. The account is good for 60 s after its
+/// deletion (the leeway of Kubernetes' token validation).
+const GRACE: u32 = 20;
+/// When pods are not waited for any more: a node that is not there must not hold everything up.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// How often what is left is looked at.
+const EVERY: Duration = Duration::from_millis(500);
+/// How long after SIGTERM an uninstallation may begin: the namespace can go first.
+const SUSPENSE: Duration = Duration::from_secs(5);
+/// How soon what failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+const MANAGER: &str = "virt-controller";
+
+type Kube<T> = Result<T, kube_client::Error>;
+
+/// Makes sure that an uninstallation can be finished; tried until it is done.
+pub async fn prepare(client: &Client, namespace: &str) {
+    while let Err(error) = try_prepare(client, namespace).await {
+        warn!("preparing for uninstallation: {}", Chain(&error));
+        sleep(RETRY).await;
+    }
+}
+
+async fn try_prepare(client: &Client, namespace: &str) -> Kube<()> {
+    let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
+    let definition = definitions.get(DEFINITION).await?;
+    let owner = OwnerReference {
+        api_version: CustomResourceDefinition::api_version(&()).into_owned(),
+        kind: CustomResourceDefinition::kind(&()).into_owned(),
+        name: DEFINITION.to_owned(),
+        uid: definition.uid().unwrap_or_default(),
+        ..OwnerReference::default()
+    };
+    let metadata = ObjectMeta {
+        name: Some(ROLE.to_owned()),
+        owner_references: Some(vec![owner]),
+        ..ObjectMeta::default()
+    };
+    let role = ClusterRole {
+        metadata: metadata.clone(),
+        rules: Some(rules(namespace)),
+        ..ClusterRole::default()
+    };
+    let binding = ClusterRoleBinding {
+        metadata,
+        role_ref: RoleRef {
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
+            kind: "ClusterRole".to_owned(),
+            name: ROLE.to_owned(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: ACCOUNT.to_owned(),
+            namespace: Some(namespace.to_owned()),
+            ..Subject::default()
+        }]),
+    };
+    apply(client, &role).await?;
+    apply(client, &binding).await?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let account = accounts.get(ACCOUNT).await?;
+    let held = account.finalizers().iter().any(|name| name == FINALIZER);
+    if held || account.meta().deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let mut finalizers = account.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    set_finalizers(&accounts, &account, &finalizers).await
+}
+
+/// What finishing takes: nothing can be made with it.
+fn rules(namespace: &str) -> Vec<PolicyRule> {
+    let rule = |group: &str, resources: &[&str], names: &[&str], verbs: &[&str]| {
+        let owned = |list: &[&str]| list.iter().map(|&item| item.to_owned()).collect::<Vec<_>>();
+        PolicyRule {
+            api_groups: Some(vec![group.to_owned()]),
+            resources: Some(owned(resources)),
+            resource_names: (!names.is_empty()).then(|| owned(names)),
+            verbs: owned(verbs),
+            ..PolicyRule::default()
+        }
+    };
+    let machines = ["virtualmachines", "virtualmachineinstances"];
+    vec![
+        rule("kubevirt.io", &machines, &[], &["list", "patch"]),
+        rule("", &["pods"], &[], &["list", "delete"]),
+        rule("", &["serviceaccounts"], &[ACCOUNT], &["get", "patch"]),
+        rule("", &["namespaces"], &[namespace], &["get"]),
+        rule(
+            "apiextensions.k8s.io",
+            &["customresourcedefinitions"],
+            &[DEFINITION],
+            &["get", "list", "watch"],
+        ),
+    ]
+}
+
+/// Waits until an uninstallation begins.
+pub async fn begun(client: &Client) {
+    let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
+    let mut seen = pin!(watch_object(definitions, DEFINITION).default_backoff());
+    while let Some(seen) = seen.next().await {
+        match seen {
+            Ok(Some(definition)) if definition.metadata.deletion_timestamp.is_some() => return,
+            Ok(_) => {}
+            Err(error) => warn!("watching {DEFINITION}: {}", Chain(&error)),
+        }
+    }
+    // A watch does not end.
+    std::future::pending().await
+}
+
+/// What this program is told to end for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Another takes its place.
+    Replaced,
+    /// Its namespace goes, and the machines do not; or not yet.
+    Namespace,
+    /// Everything goes.
+    Uninstallation,
+}
+
+/// Finishes what SIGTERM may be part of: nothing, as a rule.
+pub async fn terminated(client: &Client, namespace: &str) {
+    let begun = Instant::now();
+    loop {
+        match ending(client, namespace).await {
+            Ok(Ending::Replaced) => return,
+            Ok(Ending::Uninstallation) => return finish(client, namespace).await,
+            Ok(Ending::Namespace) if begun.elapsed() >= SUSPENSE => {
+                release(client, namespace).await;
+                return;
+            }
+            Ok(Ending::Namespace) => {}
+            Err(error) => {
+                warn!("asking why to end: {}", Chain(&error));
+                if begun.elapsed() >= SUSPENSE {
+                    return;
+                }
+            }
+        }
+        sleep(EVERY).await;
+    }
+}
+
+async fn ending(client: &Client, namespace: &str) -> Kube<Ending> {
+    let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+    let going = |metadata: Option<ObjectMeta>| {
+        metadata.is_none_or(|metadata| metadata.deletion_timestamp.is_some())
+    };
+    let definition = definitions.get_opt(DEFINITION).await?;
+    if going(definition.map(|definition| definition.metadata)) {
+        return Ok(Ending::Uninstallation);
+    }
+    let namespace = namespaces.get_opt(namespace).await?;
+    Ok(match going(namespace.map(|namespace| namespace.metadata)) {
+        true => Ending::Namespace,
+        false => Ending::Replaced,
+    })
+}
+
+/// Ends all machines, and lets go of everything. Returns when nothing is left that this program
+/// could do.
+pub async fn finish(client: &Client, namespace: &str) {
+    info!("uninstalling: ending all machines");
+    let begun = Instant::now();
+    loop {
+        let forced = begun.elapsed() >= PATIENCE;
+        match step(client, forced).await {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(kube_client::Error::Api(status)) if status.code == 401 => {
+                info!("uninstalled by another replica");
+                return;
+            }
+            Err(error) => warn!("uninstalling: {}", Chain(&error)),
+        }
+        sleep(EVERY).await;
+    }
+    // At once: with the last machine the definitions go, and with them the role.
+    release(client, namespace).await;
+    info!("uninstalled");
+}
+
+/// Does what can be done now. Returns whether nothing is left to do.
+async fn step(client: &Client, forced: bool) -> Kube<bool> {
+    let selector = format!("{}={}", pod::APP, pod::LAUNCHER);
+    let pods: Api<Pod> = Api::all(client.clone());
+    let pods = pods.list(&ListParams::default().labels(&selector)).await?;
+    for pod in &pods {
+        if let Some(seconds) = shorter(pod) {
+            let api: Api<Pod> =
+                Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+            let params = DeleteParams::default().grace_period(seconds);
+            done(api.delete(&pod.name_any(), &params).await.map(drop))?;
+        }
+    }
+    let left: HashSet<_> = pods
+        .iter()
+        .filter_map(|pod| pod.labels().get(pod::CREATED_BY))
+        .filter(|_| !forced)
+        .collect();
+    let vmis = list::<VirtualMachineInstance>(client).await?;
+    let (held, free): (Vec<_>, Vec<_>) = vmis.iter().partition(|vmi| {
+        vmi.metadata
+            .uid
+            .as_ref()
+            .is_some_and(|uid| left.contains(uid))
+    });
+    for vmi in free {
+        let api = namespaced::<VirtualMachineInstance>(client, vmi);
+        remove_finalizer(&api, vmi, vmi::FINALIZER).await?;
+    }
+    let held: HashSet<_> = held
+        .iter()
+        .map(|vmi| (vmi.namespace(), vmi.name_any()))
+        .collect();
+    // Machines whose definition stays are kept.
+    let vms = list::<VirtualMachine>(client).await?;
+    let going = vms
+        .iter()
+        .filter(|vm| vm.metadata.deletion_timestamp.is_some());
+    for vm in going.filter(|vm| !held.contains(&(vm.namespace(), vm.name_any()))) {
+        let api = namespaced::<VirtualMachine>(client, vm);
+        remove_finalizer(&api, vm, vm::FINALIZER).await?;
+    }
+    // One that was made just now is seen the next time, as long as its definition is there.
+    Ok(held.is_empty())
+}
+
+/// The grace that the pod is deleted with, unless it is being deleted with that or less.
+fn shorter(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref();
+    let own = spec.and_then(|spec| spec.termination_grace_period_seconds);
+    let wanted = own.map_or(GRACE, |own| u32::try_from(own).unwrap_or(GRACE).min(GRACE));
+    let given = pod.metadata.deletion_grace_period_seconds;
+    match (&pod.metadata.deletion_timestamp, given) {
+        (Some(_), Some(given)) if given <= i64::from(wanted) => None,
+        _ => Some(wanted),
+    }
+}
+
+/// Lets this program's account go, if it is being deleted.
+async fn release(client: &Client, namespace: &str) {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let released = async {
+        match accounts.get_opt(ACCOUNT).await? {
+            Some(account) if account.meta().deletion_timestamp.is_some() => {
+                remove_finalizer(&accounts, &account, FINALIZER).await
+            }
+            _ => Ok(()),
+        }
+    };
+    if let Err(error) = released.await {
+        warn!(
+            "letting go of ServiceAccount {namespace}/{ACCOUNT}: {}",
+            Chain(&error)
+        );
+    }
+}
+
+/// The objects of a kind; none where the kind is gone.
+async fn list<K>(client: &Client) -> Kube<Vec<PartialObjectMeta<K>>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    let api: Api<PartialObjectMeta<K>> = Api::all(client.clone());
+    match api.list(&ListParams::default()).await {
+        Ok(list) => Ok(list.items),
+        Err(kube_client::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn namespaced<K>(client: &Client, object: &PartialObjectMeta<K>) -> Api<PartialObjectMeta<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    Api::namespaced(client.clone(), &object.namespace().unwrap_or_default())
+}
+
+async fn remove_finalizer<K>(api: &Api<K>, object: &K, finalizer: &str) -> Kube<()>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    if !object.finalizers().iter().any(|name| name == finalizer) {
+        return Ok(());
+    }
+    let left = object.finalizers().iter().filter(|name| *name != finalizer);
+    let left: Vec<_> = left.cloned().collect();
+    done(set_finalizers(api, object, &left).await)
+}
+
+async fn set_finalizers<K>(api: &Api<K>, object: &K, finalizers: &[String]) -> Kube<()>
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    let patch = json!({"metadata": {
+        "resourceVersion": object.resource_version(),
+        "finalizers": finalizers,
+    }});
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch(&object.name_any(), &params, &Patch::Merge(patch))
+        .await
+        .map(drop)
+}
+
+async fn apply<K>(client: &Client, object: &K) -> Kube<()>
+where
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::all(client.clone());
+    let params = PatchParams::apply(MANAGER).force();
+    api.patch(&object.name_any(), &params, &Patch::Apply(object))
+        .await
+        .map(drop)
+}
+
+/// What is gone already is done.
+fn done(answer: Kube<()>) -> Kube<()> {
+    match answer {
+        Err(kube_client::Error::Api(status)) if status.code == 404 => Ok(()),
+        answer => answer,
+    }
+}
