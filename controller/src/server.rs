@@ -42,6 +42,7 @@ use tracing::{debug, warn};
 use crate::admission::{Cluster, Webhook};
 use crate::certificates::Identity;
 use crate::config::Settings;
+use crate::error::Chain;
 use crate::metrics::Metrics;
 
 /// How much a listener takes upon itself.
@@ -172,15 +173,7 @@ fn admit(webhook: Webhook, context: &Context, body: &[u8]) -> Response {
     };
     match webhook.answer(body, cluster) {
         Ok(review) => Json(review).into_response(),
-        Err(error) => {
-            let mut text = error.to_string();
-            let mut source = error.source();
-            while let Some(error) = source {
-                text.push_str(&format!(": {error}"));
-                source = error.source();
-            }
-            (StatusCode::BAD_REQUEST, text + "\n").into_response()
-        }
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{}\n", Chain(&error))).into_response(),
     }
 }
 
@@ -240,7 +233,7 @@ pub async fn serve(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!(error = &error as &dyn Error, "accepting a connection");
+                warn!("accepting a connection: {}", Chain(&error));
                 // Out of descriptors, most likely.
                 sleep(Duration::from_millis(100)).await;
                 continue;
@@ -253,7 +246,7 @@ pub async fn serve(
                 let _ = stopped.changed().await;
             };
             if let Err(error) = connection(stream, transport, router, limits, stop).await {
-                debug!(error, "a connection");
+                debug!("a connection: {}", Chain(&*error));
             }
             drop(place);
         });

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{Identity, WEBHOOKS};
+use crate::error::Chain;
 
 /// How soon a write that failed is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -76,10 +77,7 @@ async fn inject_into<K: Webhooks>(
             Ok(Some(Ok(object))) => seen = Some(object),
             Ok(Some(Err(error))) => {
                 let kind = K::kind(&());
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "watching {kind} {WEBHOOKS}"
-                );
+                warn!("watching {kind} {WEBHOOKS}: {}", Chain(&error));
                 continue;
             }
             Ok(None) | Err(_) => {}
@@ -114,10 +112,7 @@ async fn write<K: Webhooks>(api: &Api<K>, patch: &Value) -> Duration {
             NOTHING_TO_DO
         }
         Err(error) => {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "writing {kind} {WEBHOOKS}"
-            );
+            warn!("writing {kind} {WEBHOOKS}: {}", Chain(&error));
             RETRY_AFTER
         }
     }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{Bundle, Flaw, Identity, IssueError, SECRET, Step, plan, server_names};
+use crate::error::Chain;
 
 /// How often the time is looked at. It is the wall clock that counts, which may be set.
 const CHECK_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -49,10 +50,7 @@ pub async fn keep(
         match timeout(wait, secrets.next()).await {
             Ok(Some(Ok(secret))) => seen = Some(secret),
             Ok(Some(Err(error))) => {
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "watching Secret {SECRET}"
-                );
+                warn!("watching Secret {SECRET}: {}", Chain(&error));
                 continue;
             }
             Ok(None) => std::future::pending().await,
@@ -62,7 +60,7 @@ pub async fn keep(
         wait = match tend(&api, secret.as_ref(), &names, identity).await {
             Ok(()) => CHECK_EVERY,
             Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "certificates");
+                warn!("{}", Chain(&error));
                 RETRY_AFTER
             }
         };

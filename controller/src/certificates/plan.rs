@@ -18,6 +18,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::authority::{Certified, IssueError, Subject, Usage, Validity};
 use super::bundle::{AUTHORITIES, Bundle, Flaw};
+use crate::error::Chain;
 
 /// How long an authority is trusted before it signs.
 pub const TRUST_DELAY: SignedDuration = SignedDuration::from_hours(1);
@@ -104,10 +105,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Keep => f.write_str("nothing to do"),
-            Self::StartAnew(flaw) => write!(f, "an authority and a certificate: {flaw}"),
+            Self::StartAnew(flaw) => write!(f, "an authority and a certificate: {}", Chain(flaw)),
             Self::AddAuthority => f.write_str("a second authority: the first one ages"),
             Self::Renew => f.write_str("a certificate: the present one ages"),
-            Self::Replace(flaw) => write!(f, "a certificate: {flaw}"),
+            Self::Replace(flaw) => write!(f, "a certificate: {}", Chain(flaw)),
         }
     }
 }

@@ -186,6 +186,13 @@ fn a_certificate_that_clients_would_refuse_is_replaced() {
     };
     let step = plan(&Ok(unknown), &names(), at(DAY));
     assert_eq!(
+        step.to_string(),
+        format!(
+            "a certificate: the certificate is refused as {long}'s: invalid peer certificate: \
+             UnknownIssuer"
+        )
+    );
+    assert_eq!(
         step,
         Step::Replace(refused(&long, CertificateError::UnknownIssuer))
     );
@@ -206,6 +213,10 @@ fn a_certificate_that_clients_would_refuse_is_replaced() {
 fn nothing_there_is_made() {
     let step = plan(&Err(Flaw::Missing), &names(), at(0));
     assert_eq!(step, Step::StartAnew(Flaw::Missing));
+    assert_eq!(
+        step.to_string(),
+        "an authority and a certificate: there are no certificates yet"
+    );
     let made = step.perform(Err(Flaw::Missing), &names(), at(0)).unwrap();
     assert_eq!(planned(&Ok(made), 0), "keep");
 }
