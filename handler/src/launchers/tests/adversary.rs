@@ -3,13 +3,15 @@
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::pin::Pin;
+use std::thread::JoinHandle;
 
 use launcher_api::launcher_server::{Launcher, LauncherServer};
 use launcher_api::*;
 use tokio::net::UnixListener;
-use tokio::sync::watch;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::runtime::Builder;
+use tokio::sync::{oneshot, watch};
 use tokio_stream::Stream;
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Streaming};
 
 /// What a launcher answers.
@@ -24,12 +26,18 @@ pub(super) struct Adversary {
 pub(super) type Told = Pin<Box<dyn Stream<Item = Result<Event, tonic::Status>> + Send>>;
 pub(super) type Answered = Pin<Box<dyn Future<Output = GuestInfo> + Send>>;
 
-/// A running server; its end closes its connections.
-pub(super) struct Server(tokio::task::JoinHandle<()>);
+/// A running server; its end is its connections' end, as where a worker is killed.
+pub(super) struct Server {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.0.abort();
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
     }
 }
 
@@ -48,14 +56,26 @@ impl Adversary {
         let _ = std::fs::remove_file(path);
         let listener = StdListener::bind(path).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let incoming = UnixListenerStream::new(UnixListener::from_std(listener).unwrap());
-        Server(tokio::spawn(async move {
-            let server = tonic::transport::Server::builder();
-            let served = { server }
-                .add_service(LauncherServer::new(self))
-                .serve_with_incoming(incoming);
-            served.await.unwrap();
-        }))
+        let (stop, stopped) = oneshot::channel::<()>();
+        // An event loop of its own: it takes every task of the server along.
+        let thread = std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let incoming = UnixListenerStream::new(UnixListener::from_std(listener).unwrap());
+                let mut server = tonic::transport::Server::builder();
+                let served = server
+                    .add_service(LauncherServer::new(self))
+                    .serve_with_incoming(incoming);
+                tokio::select! {
+                    served = served => served.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Server {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 }
 

@@ -239,17 +239,21 @@ async fn over_is_over_whatever_is_said_later() {
     let over = Stage::Ended(Ended::Failed("QEMU died".into()));
     followed.stands_at(over.clone()).await;
     drop(server);
-    // The next one lives, answers, and is heard: its agent is.
+    // The next one is asked first, and then heard to warn.
     let mut lives = Adversary::new(&says);
-    lives.guest = || Box::pin(async { launcher_api::GuestInfo::default() });
-    says.send_modify(|says| says.agent_connected = true);
+    lives.events = || {
+        let warning = Event {
+            kind: EventKind::Warning.into(),
+            message: "alive".into(),
+            monotonic_us: 1,
+            ..Event::default()
+        };
+        Box::pin(tokio_stream::once(Ok(warning)).chain(tokio_stream::pending()))
+    };
     let _server = lives.listen(&path);
-    let deadline = timeout(DEADLINE, async {
-        while followed.launchers.get("default", "one").is_none() {
-            tokio::task::yield_now().await;
-        }
-    });
-    deadline.await.expect("in time");
+    let heard = timeout(DEADLINE, followed.notes.recv()).await;
+    let (_, note) = heard.expect("in time").unwrap();
+    assert_eq!(note, Note::Warning("alive".into()));
     let report = followed.observed.borrow().report.clone().unwrap();
     assert_eq!(report.stage, over);
 }
