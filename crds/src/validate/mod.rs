@@ -29,6 +29,9 @@ use crate::{
 /// pod has besides the instance and its annotations fits into the rest. In bytes.
 const INSTANCE_MOST: usize = (256 - 8) << 10;
 
+/// Where kubectl keeps what was applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// All that is wrong with an instance, by paths that start at `spec.` or `metadata.`. Call
 /// [`default`](crate::default()) first.
 ///
@@ -143,17 +146,21 @@ fn placement(spec: &VirtualMachineInstanceSpec, at: &Field, errors: &mut Vec<Fie
     }
 }
 
-/// The pod carries the instance, as JSON, in an annotation, beside the instance's own ones.
+/// The pod carries the instance, as JSON, in an annotation, beside the instance's own ones. Of the
+/// metadata it carries what is the author's; what kubectl keeps there for itself is not counted.
 fn size(vmi: &VirtualMachineInstance, at: &Field, errors: &mut Vec<FieldError>) {
+    let metadata = &vmi.metadata;
+    let mut annotations = metadata.annotations.clone().unwrap_or_default();
+    annotations.remove(LAST_APPLIED);
+    let carried = (&vmi.spec, &metadata.labels, &annotations);
     // What was read from JSON can be written to it.
-    let Ok(object) = serde_json::to_string(vmi) else {
+    let Ok(carried) = serde_json::to_string(&carried) else {
         return;
     };
-    let annotations = vmi.metadata.annotations.iter().flatten();
-    let own: usize = annotations
-        .map(|(key, value)| key.len() + value.len())
-        .sum();
-    let bytes = object.len() + own;
+    let own = annotations
+        .iter()
+        .map(|(key, value)| key.len() + value.len());
+    let bytes = carried.len() + own.sum::<usize>();
     if bytes > INSTANCE_MOST {
         errors.push(at.error(format!(
             "the instance and its annotations have {bytes} bytes as JSON, and {INSTANCE_MOST} are \

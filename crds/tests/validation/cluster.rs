@@ -128,22 +128,29 @@ fn labels_of_an_instance_may_change() {
 
 #[test]
 fn what_the_pod_cannot_carry_is_refused() {
-    let mut value = instance("{}");
-    let long = "x".repeat(253 * 1024);
-    merge(
-        &mut value,
-        json!({"metadata": {"annotations": {"note": long}}}),
-    );
-    let Manifest::Vmi(mut vmi) = manifest::read(value).unwrap() else {
-        panic!("not an instance");
+    let told = |annotation: &str, length: usize| {
+        let mut value = instance("{}");
+        let annotations = json!({annotation: "x".repeat(length)});
+        merge(
+            &mut value,
+            json!({"metadata": {"annotations": annotations}}),
+        );
+        let Manifest::Vmi(mut vmi) = manifest::read(value).unwrap() else {
+            panic!("not an instance");
+        };
+        crds::default(&mut vmi);
+        let errors = crds::validate(&vmi);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    crds::default(&mut vmi);
-    let errors = crds::validate(&vmi);
-    let told = errors[0].to_string();
+    // Twice: on the pod, and in the instance that it carries.
+    assert_eq!(told("note", 120 << 10), [""; 0]);
+    let errors = told("note", 124 << 10);
     assert!(
-        told.starts_with("spec: the instance and its annotations have ")
-            && told.ends_with("; put cloud-init data into secrets, and shorten annotations"),
-        "{told}"
+        errors[0].starts_with("spec: the instance and its annotations have ")
+            && errors[0].ends_with("; put cloud-init data into secrets, and shorten annotations"),
+        "{errors:?}"
     );
     assert_eq!(errors.len(), 1);
+    let applied = "kubectl.kubernetes.io/last-applied-configuration";
+    assert_eq!(told(applied, 250 << 10), [""; 0]);
 }

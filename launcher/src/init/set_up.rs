@@ -22,6 +22,7 @@ use super::{
 use crate::clock::monotonic_us;
 use crate::convert::Accelerator;
 use crate::pod::{self, CLAIM_DEVICES, Pod, QEMU_ID, TUN_DEVICE, VHOST_NET_DEVICE};
+use crate::volumes::{Layout, host_disk};
 
 /// Sets the pod up as root, gives up all privilege and becomes the supervising stage. Ends with
 /// status 0 where it is asked to end before that: there is no guest yet that could be shut down.
@@ -59,11 +60,16 @@ fn prepare(args: &InitArgs) -> anyhow::Result<Kept> {
     open_devices(args.accelerator)?;
     let sockets = match args.probe {
         true => vec![],
-        false => network::bind(args, &pod, &read_vmi(args, &pod)?)?,
+        false => {
+            let vmi = read_vmi(args, &pod)?;
+            host_disk::ensure_in_pod(&vmi, &Layout::new(&args.runtime_dir))?;
+            network::bind(args, &pod, &vmi)?
+        }
     };
     privileges::drop_all(QEMU_ID, args.die_with_parent)?;
     if !args.probe {
-        copy_capabilities(&args.capabilities, &pod.capabilities());
+        let node = args.capabilities.join(args.accelerator.to_string());
+        copy_capabilities(&node, &pod.capabilities());
     }
     // As the user that the images' containers run as: root without DAC_OVERRIDE is a stranger there.
     let fetch = |name: &str, roles: &[&str]| {

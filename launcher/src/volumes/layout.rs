@@ -7,9 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::convert::KernelBoot;
-
-/// Where the block devices of claims are in a pod, one a volume.
-const CLAIM_DEVICES: &str = "/dev/claims";
+use crate::pod::CLAIM_DEVICES;
 
 /// Names of files below the runtime directory, as the worker sees them.
 ///
