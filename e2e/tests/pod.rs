@@ -110,8 +110,8 @@ impl Pod {
             chown(&path, Some(0), Some(107)).unwrap();
             fs::set_permissions(&path, Permissions::from_mode(0o2777)).unwrap();
         }
-        for volume in ["podinfo", "programs", "capabilities"] {
-            fs::create_dir(dir.join(volume)).unwrap();
+        for volume in ["podinfo", "programs", "capabilities/tcg"] {
+            fs::create_dir_all(dir.join(volume)).unwrap();
         }
         for name in ["virt-launcher", "virt-worker", "virt-sidecar"] {
             fs::copy(program(name), dir.join("programs").join(name)).unwrap();
@@ -119,7 +119,7 @@ impl Pod {
         fs::write(dir.join("podinfo/vmi"), vmi.to_string()).unwrap();
         let answers = answers.map(|answers| fs::read_dir(answers).unwrap());
         for answer in answers.into_iter().flatten().flatten() {
-            let copy = dir.join("capabilities").join(answer.file_name());
+            let copy = dir.join("capabilities/tcg").join(answer.file_name());
             fs::copy(answer.path(), &copy).unwrap();
             fs::set_permissions(&copy, Permissions::from_mode(0o644)).unwrap();
         }
@@ -361,6 +361,16 @@ fn a_pod_that_is_deleted_while_an_image_is_pulled_ends_at_once() {
         pod.said()
             .contains("asked to end before the VM was started")
     );
+}
+
+#[test]
+fn a_pod_that_is_deleted_while_its_network_is_waited_for_ends_at_once() {
+    let mut pod = Pod::start(&vmi(), &["--expect", "eth0=10.9.8.9"]);
+    let begun = pod.path("runtime/vmi.json");
+    eventually("init", LIMIT, || begun.exists().then_some(()));
+    pod.signal(Signal::SIGTERM);
+    // The address that does not come would end it with another status.
+    assert_eq!(pod.end(), Some(0), "{}", pod.said());
 }
 
 #[test]

@@ -71,7 +71,8 @@ pub struct InitArgs {
     /// pulled.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub container_disks_timeout: Option<Duration>,
-    /// What the node knows of QEMU: files of libvirt's capability cache.
+    /// What the node knows of QEMU: files of libvirt's capability cache, below the accelerator's
+    /// name.
     #[arg(
         long,
         value_name = "DIRECTORY",
