@@ -4,7 +4,7 @@
 use crds::{KernelBootContainer, PullPolicy, VirtualMachineInstance};
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, EnvVarSource};
 
-use super::resources::{Compute, Helper};
+use super::resources::Compute;
 use super::volumes::{self, Volumes};
 use super::{Context, fit, probes, security};
 
@@ -19,20 +19,6 @@ const CONSOLE_LOG: &str = "guest-console-log";
 
 /// Where virt-handler's device plugin mounts the program of a container disk.
 const SIDECAR: &str = "/ferrovirt/virt-sidecar";
-
-/// Hands over the files of an image that may hold nothing else: its program comes from the node.
-const DISK: Helper = Helper {
-    memory: 2 << 20,
-    memory_most: 32 << 20,
-    device: Some("sidecar"),
-};
-
-/// Prints what the guest printed.
-const LOG: Helper = Helper {
-    memory: 2 << 20,
-    memory_most: 32 << 20,
-    device: None,
-};
 
 /// All of them, `compute` first.
 pub(super) fn containers(
@@ -163,7 +149,8 @@ pub(super) fn boot_image(vmi: &VirtualMachineInstance) -> Option<&KernelBootCont
     firmware.kernel_boot.as_ref()?.container.as_ref()
 }
 
-/// A container that hands `files` of its image to init over the socket `name`.
+/// A container that hands `files` of its image to init over the socket `name`. The image may hold
+/// nothing else: the program comes from the node.
 fn handing_over(name: &str, files: &[(&str, Option<&str>)], resources: &Compute) -> Container {
     let socket = format!("/run/container-disks/{name}.sock");
     let mut command = [SIDECAR, "container-disk", "--socket", &socket]
@@ -176,7 +163,7 @@ fn handing_over(name: &str, files: &[(&str, Option<&str>)], resources: &Compute)
     }
     Container {
         command: Some(command),
-        resources: Some(resources.helper(DISK)),
+        resources: Some(resources.helper(Some("sidecar"))),
         security_context: Some(security::helper()),
         volume_mounts: Some(vec![volumes::container_disks()]),
         ..Container::default()
@@ -205,7 +192,7 @@ fn console_log(context: &Context, resources: &Compute) -> Container {
         image: Some(context.launcher_image.clone()),
         image_pull_policy: context.settings.image_pull_policy.map(pull_policy),
         name: CONSOLE_LOG.to_owned(),
-        resources: Some(resources.helper(LOG)),
+        resources: Some(resources.helper(None)),
         security_context: Some(security::helper()),
         volume_mounts: Some(vec![volumes::runtime_read_only()]),
         ..Container::default()

@@ -32,23 +32,20 @@ pub(super) struct Compute {
     limits: BTreeMap<String, Quantity>,
 }
 
-/// What a helper needs: a container beside `compute`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Helper {
-    /// What it uses once it runs, in bytes.
-    pub(super) memory: u64,
-    /// What starting it takes, in bytes: the container runtime's own program counts as well.
-    pub(super) memory_most: u64,
-    /// The device plugin's resource that it needs.
-    pub(super) device: Option<&'static str>,
-}
-
 /// Milli-CPU that a helper requests: it sleeps.
 const HELPER_CPU: u64 = 5;
 
-/// Milli-CPU that a helper may use where it has to have a limit: a container's start takes some
-/// 30 ms of one, which a tighter limit would stretch.
+/// Milli-CPU that a helper may use where it has to have a limit. Its start takes 25 ms of a CPU,
+/// the container runtime's share of it included, which a limit of 10m made half a second (measured).
 const HELPER_CPU_MOST: u64 = 100;
+
+/// Memory that a helper requests: what its start takes at most, measured with another program of
+/// 1 MiB.
+const HELPER_MEMORY: u64 = 4 << 20;
+
+/// Memory that a helper may use. Container runtimes refuse limits below 12 MiB (CRI-O), or copy
+/// themselves into the container while it starts (older runc).
+const HELPER_MEMORY_MOST: u64 = 16 << 20;
 
 impl Compute {
     /// Of the pod of a defaulted instance.
@@ -123,14 +120,15 @@ impl Compute {
         requirements(&self.requests, &self.limits)
     }
 
-    /// What a container beside it requests and may use. It has a limit of CPU where `compute` has
-    /// one: a namespace's quota may ask for that of every container.
-    pub(super) fn helper(&self, helper: Helper) -> ResourceRequirements {
+    /// What a helper requests and may use, a container beside `compute`, with the device that it
+    /// needs. It has a limit of CPU where `compute` has one: a namespace's quota may ask for that of
+    /// every container.
+    pub(super) fn helper(&self, device: Option<&str>) -> ResourceRequirements {
         let mut requests = BTreeMap::from([
             ("cpu".to_owned(), milli(HELPER_CPU)),
-            ("memory".to_owned(), Quantity::from_bytes(helper.memory)),
+            ("memory".to_owned(), Quantity::from_bytes(HELPER_MEMORY)),
         ]);
-        let most = Quantity::from_bytes(helper.memory_most);
+        let most = Quantity::from_bytes(HELPER_MEMORY_MOST);
         let mut limits = BTreeMap::from([("memory".to_owned(), most)]);
         if self.limits.contains_key("cpu") {
             limits.insert("cpu".to_owned(), milli(HELPER_CPU_MOST));
@@ -138,7 +136,7 @@ impl Compute {
         if self.is_guaranteed() {
             requests.clone_from(&limits);
         }
-        if let Some(device) = helper.device {
+        if let Some(device) = device {
             limits.insert(format!("{DEVICES}{device}"), Quantity::from_bytes(1));
         }
         requirements(&requests, &limits)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pod::overhead;
-use crate::pod::resources::{Compute, Helper};
+use crate::pod::resources::Compute;
 
 /// One of `compute`'s resources that is set aside, and its limit, the overhead left out.
 fn compute(domain: Value) -> Value {
@@ -110,45 +110,40 @@ fn devices_are_those_that_the_machine_uses() {
 
 #[test]
 fn helpers_are_guaranteed_where_compute_is() {
-    let helper = Helper {
-        memory: 1 << 20,
-        memory_most: 8 << 20,
-        device: Some("sidecar"),
-    };
     let sidecar = "devices.kubevirt.io/sidecar";
     let cases = [
         (
             json!({}),
             json!({
-                "requests": {"cpu": "5m", "memory": "1Mi"},
-                "limits": {"memory": "8Mi", sidecar: "1"},
+                "requests": {"cpu": "5m", "memory": "4Mi"},
+                "limits": {"memory": "16Mi", sidecar: "1"},
             }),
         ),
         (
             json!({"limits": {"cpu": 1}}),
             json!({
-                "requests": {"cpu": "5m", "memory": "1Mi"},
-                "limits": {"cpu": "100m", "memory": "8Mi", sidecar: "1"},
+                "requests": {"cpu": "5m", "memory": "4Mi"},
+                "limits": {"cpu": "100m", "memory": "16Mi", sidecar: "1"},
             }),
         ),
         (
             json!({"requests": {"memory": "32Mi"}, "limits": {"cpu": 1, "memory": "64Mi"}}),
             json!({
-                "requests": {"cpu": "5m", "memory": "1Mi"},
-                "limits": {"cpu": "100m", "memory": "8Mi", sidecar: "1"},
+                "requests": {"cpu": "5m", "memory": "4Mi"},
+                "limits": {"cpu": "100m", "memory": "16Mi", sidecar: "1"},
             }),
         ),
         (
             json!({"limits": {"cpu": 1, "memory": "64Mi"}}),
             json!({
-                "requests": {"cpu": "100m", "memory": "8Mi"},
-                "limits": {"cpu": "100m", "memory": "8Mi", sidecar: "1"},
+                "requests": {"cpu": "100m", "memory": "16Mi"},
+                "limits": {"cpu": "100m", "memory": "16Mi", sidecar: "1"},
             }),
         ),
     ];
     for (resources, expected) in cases {
         let vmi = instance(json!({"domain": {"resources": resources}}));
-        let made = Compute::new(&vmi, &context()).helper(helper);
+        let made = Compute::new(&vmi, &context()).helper(Some("sidecar"));
         assert_eq!(json!(made), expected, "{resources}");
     }
 }
