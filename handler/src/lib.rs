@@ -1,9 +1,11 @@
 //! virt-handler: one a node. It offers what launchers need to the kubelet, and tells the cluster
 //! what it sees of them.
 
+pub mod actions;
 pub mod devices;
 mod events;
 pub mod launchers;
+pub mod metrics;
 pub mod node;
 pub mod server;
 pub mod status;

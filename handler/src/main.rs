@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use handler::launchers::{self, Launchers};
 use handler::node::{self, Facts, PrepareArgs};
-use handler::{devices, server};
+use handler::{devices, metrics, server};
 use kube_client::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -101,12 +101,14 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         node: args.node_name.clone(),
         pods: args.kubelet_dir.join("pods"),
     };
+    let launchers = Launchers::default();
+    let scraper = metrics::scraper(&args.node_name, &launchers);
     tracing::info!("serving the node {}", args.node_name);
     tokio::select! {
-        () = launchers::follow(client.clone(), followed, Launchers::default()) => {}
+        () = launchers::follow(client.clone(), followed, launchers.clone()) => {}
         Err(error) = devices::offer(&plugins, &resources, &registered) => return Err(error.into()),
         _ = node::keep_labels(client, &args.node_name, &facts, registered.subscribe()) => {}
-        answer = server::serve(listener, registered.subscribe(), String::new) => {
+        answer = server::serve(listener, registered.subscribe(), scraper) => {
             answer.context("cannot answer any more")?;
         }
         _ = terminate.recv() => {}

@@ -1,9 +1,13 @@
 //! What the kubelet and Prometheus ask over plain HTTP: `/healthz`, `/readyz`, `/metrics`.
 
+use std::fmt;
 use std::io;
+use std::pin::Pin;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use nix::libc::EAFNOSUPPORT;
 use tokio::net::TcpListener;
@@ -32,7 +36,7 @@ pub async fn listen(port: u16) -> io::Result<TcpListener> {
 pub async fn serve(
     listener: TcpListener,
     ready: watch::Receiver<bool>,
-    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+    metrics: impl Fn() -> Scraped + Clone + Send + Sync + 'static,
 ) -> io::Result<()> {
     let readyz = move || async move {
         if *ready.borrow() {
@@ -45,6 +49,17 @@ pub async fn serve(
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(move || async move { metrics() }));
+        .route("/metrics", get(move || scrape(metrics())));
     axum::serve(listener, router).await
+}
+
+/// A scrape under way.
+pub type Scraped = Pin<Box<dyn Future<Output = Result<String, fmt::Error>> + Send>>;
+
+async fn scrape(scraped: Scraped) -> Result<impl IntoResponse, StatusCode> {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    let text = scraped.await;
+    let text = text.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([(CONTENT_TYPE, OPEN_METRICS)], text))
 }
