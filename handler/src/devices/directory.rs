@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -95,6 +97,7 @@ pub(super) struct Sockets {
     directory: PathBuf,
     names: Vec<String>,
     servers: JoinSet<Result<(), tonic::transport::Error>>,
+    let_go: Arc<Notify>,
 }
 
 impl Sockets {
@@ -104,6 +107,7 @@ impl Sockets {
             directory: directory.to_owned(),
             names: vec![],
             servers: JoinSet::new(),
+            let_go: Arc::default(),
         }
     }
 
@@ -117,11 +121,20 @@ impl Sockets {
         let listener = UnixListener::bind(&path);
         let listener = listener.map_err(|source| DevicesError::Listen { path, source })?;
         self.names.push(name.clone());
+        let plugin = Plugin {
+            resource: resource.clone(),
+            let_go: self.let_go.clone(),
+        };
         let server = Server::builder()
-            .add_service(DevicePluginServer::new(Plugin(resource.clone())))
+            .add_service(DevicePluginServer::new(plugin))
             .serve_with_incoming(UnixListenerStream::new(listener));
         self.servers.spawn(server);
         Ok(name)
+    }
+
+    /// Waits until a kubelet that read one of the lists of devices reads it no more.
+    pub(super) async fn let_go(&self) {
+        self.let_go.notified().await;
     }
 
     /// Whether one of them has this name.

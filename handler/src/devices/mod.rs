@@ -13,9 +13,11 @@
 //! keeps running while no handler is there; one that wants one waits for the handler, and the
 //! scheduler says so (`Insufficient devices.kubevirt.io/tun`).
 //!
-//! Each process has sockets of its own names, and registers once with each kubelet. So of two
-//! handlers on a node, as an update may bring, the one that registered last serves, and the
-//! other leaves it at that.
+//! Each process has sockets of its own names, and registers with a kubelet once. So of two handlers on
+//! a node, as an update may bring, the one that registered last serves, and the other leaves it at
+//! that. A kubelet that loses one of them lets go of whichever registered last (1.35,
+//! `devicemanager/plugin/v1beta1/handler.go`, `runClient`): the other sees its stream end, and registers
+//! again.
 
 mod directory;
 mod plugin;
@@ -25,7 +27,7 @@ use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -58,7 +60,8 @@ const KUBELET: &str = "kubelet.sock";
 /// How long the kubelet may take to answer a registration; it calls back first.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The first and the longest pause before a registration that failed is tried again.
+/// The shortest and the longest pause before the next registration; one that lasted for the longest
+/// was well.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Why the resources are not offered.
@@ -112,32 +115,34 @@ pub async fn offer(
         path: directory.to_owned(),
         source,
     })?;
-    let mut pause = PAUSE.0;
+    let kubelet_starts = |change, name: &OsStr| change == Change::Come && name == KUBELET;
+    let mut pause = Duration::ZERO;
     loop {
+        // Whether it is the time or a kubelet that comes, what follows is the same.
+        let _ = timeout(pause, changes.until(kubelet_starts)).await;
         // What happened until now is seen by what follows.
         changes.forget();
+        let began = Instant::now();
         match register(directory, resources).await {
             Ok(sockets) => {
                 tracing::info!("the kubelet knows {} resources", resources.len());
                 registered.send_replace(true);
-                pause = PAUSE.0;
-                changes
-                    .until(|change, name| match change {
-                        Change::Come => name == KUBELET,
-                        Change::Gone => sockets.contain(name),
-                    })
-                    .await;
+                let undone = changes.until(|change, name| {
+                    kubelet_starts(change, name) || change == Change::Gone && sockets.contain(name)
+                });
+                tokio::select! {
+                    () = undone => tracing::info!("the kubelet starts again"),
+                    () = sockets.let_go() => tracing::info!("the kubelet has let go of a resource"),
+                }
                 registered.send_replace(false);
-                tracing::info!("the kubelet starts again");
             }
-            Err(error) => {
-                tracing::warn!("{:#}", anyhow::Error::from(error));
-                // Whether it was the time or an event that came, the answer is the same.
-                let kubelet = |change, name: &OsStr| change == Change::Come && name == KUBELET;
-                let _ = timeout(pause, changes.until(kubelet)).await;
-                pause = (pause * 2).min(PAUSE.1);
-            }
+            Err(error) => tracing::warn!("{:#}", anyhow::Error::from(error)),
         }
+        pause = if began.elapsed() < PAUSE.1 {
+            (pause * 2).clamp(PAUSE.0, PAUSE.1)
+        } else {
+            PAUSE.0
+        };
     }
 }
 

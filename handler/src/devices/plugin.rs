@@ -1,10 +1,12 @@
 //! The plugin of one resource, as the kubelet calls it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 use super::generated::device_plugin_server::DevicePlugin;
@@ -20,7 +22,20 @@ use super::resource::{Resource, list};
 const LOOK: Duration = Duration::from_secs(10);
 
 /// One resource's plugin.
-pub(super) struct Plugin(pub(super) Resource);
+pub(super) struct Plugin {
+    pub(super) resource: Resource,
+    /// Told when the kubelet no longer reads the list of devices.
+    pub(super) let_go: Arc<Notify>,
+}
+
+/// Tells of its end.
+struct Reader(Arc<Notify>);
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
 
 #[tonic::async_trait]
 impl DevicePlugin for Plugin {
@@ -37,8 +52,11 @@ impl DevicePlugin for Plugin {
         &self,
         _: Request<Empty>,
     ) -> Result<Response<Self::ListAndWatchStream>, Status> {
-        let health = health(self.0.witness.clone());
-        let lists = health.map(|healthy| Ok(list(healthy)));
+        let reader = Reader(self.let_go.clone());
+        let lists = health(self.resource.witness.clone()).map(move |healthy| {
+            let _read_by = &reader;
+            Ok(list(healthy))
+        });
         Ok(Response::new(lists.boxed()))
     }
 
@@ -55,7 +73,7 @@ impl DevicePlugin for Plugin {
     ) -> Result<Response<AllocateResponse>, Status> {
         let containers = request.into_inner().container_requests.len();
         Ok(Response::new(AllocateResponse {
-            container_responses: vec![self.0.allocation.clone(); containers],
+            container_responses: vec![self.resource.allocation.clone(); containers],
         }))
     }
 
@@ -85,7 +103,27 @@ fn health(witness: PathBuf) -> BoxStream<'static, bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::node::Facts;
+
+    #[tokio::test]
+    async fn a_kubelet_that_reads_no_more_is_noticed() {
+        let let_go = Arc::new(Notify::new());
+        let plugin = Plugin {
+            resource: crate::devices::resources(&Facts::default(), Path::new("/dev")).remove(0),
+            let_go: let_go.clone(),
+        };
+        let lists = plugin.list_and_watch(Request::new(Empty {})).await.unwrap();
+        let mut lists = lists.into_inner();
+        assert_eq!(lists.next().await.unwrap().unwrap().devices.len(), 1000);
+        let noticed = let_go.notified();
+        tokio::pin!(noticed);
+        assert!(!noticed.as_mut().enable());
+        drop(lists);
+        noticed.await;
+    }
 
     #[tokio::test(start_paused = true)]
     async fn health_is_told_at_once_and_when_it_changes() {
