@@ -16,6 +16,8 @@
 
 mod condition;
 mod launcher;
+#[cfg(test)]
+mod tests;
 pub mod vm;
 pub mod vmi;
 
@@ -102,14 +104,14 @@ pub struct Event {
 
 impl Event {
     fn normal(reason: &str, message: String) -> Write {
-        Self::new(EventType::Normal, reason, message)
+        Self::told(EventType::Normal, reason, message)
     }
 
     fn warning(reason: &str, message: String) -> Write {
-        Self::new(EventType::Warning, reason, message)
+        Self::told(EventType::Warning, reason, message)
     }
 
-    fn new(type_: EventType, reason: &str, message: String) -> Write {
+    fn told(type_: EventType, reason: &str, message: String) -> Write {
         let reason = reason.to_owned();
         Write::Event(Self {
             type_,

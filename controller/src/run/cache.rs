@@ -135,7 +135,7 @@ where
             }
             Event::InitApply(object) => {
                 let written = self.written.get(&object.to_object_ref(()));
-                if !written.is_some_and(|written| *written >= version(object)) {
+                if written.is_none_or(|written| *written < version(object)) {
                     self.writer.apply_watcher_event(&event);
                 }
                 Change::None

@@ -102,7 +102,7 @@ impl Leader {
             let due = queue.next_due().filter(|_| free);
             tokio::select! {
                 Some(change) = watched.next() => {
-                    for key in world.watched(change) {
+                    for key in world.watched(change, &self.metrics) {
                         queue.add(key, now);
                     }
                 }
@@ -112,7 +112,7 @@ impl Leader {
                         telling.push(performer.tell(event, about));
                     }
                     for written in performed.written {
-                        for key in world.written(written) {
+                        for key in world.written(written, &self.metrics) {
                             queue.add(key, now);
                         }
                     }

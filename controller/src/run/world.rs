@@ -11,6 +11,7 @@ use kube_runtime::watcher::Event;
 
 use super::cache::{Cache, Change};
 use super::queue::{Key, Kind};
+use crate::metrics::Metrics;
 use crate::pod;
 use crate::reconcile::vm::VmSnapshot;
 use crate::reconcile::vmi::{Offers, VmiSnapshot, claims};
@@ -164,7 +165,7 @@ impl World {
     }
 
     /// Takes over what was watched. Returns what it concerns.
-    pub(super) fn watched(&mut self, watched: Watched) -> Vec<Key> {
+    pub(super) fn watched(&mut self, watched: Watched, metrics: &Metrics) -> Vec<Key> {
         match watched {
             Watched::Vm(event) => {
                 let change = self.vms.watched(event);
@@ -172,6 +173,7 @@ impl World {
             }
             Watched::Vmi(event) => {
                 let change = self.vmis.watched(event);
+                observe(&change, metrics);
                 self.vmi_changed(change)
             }
             Watched::Pod(event) => {
@@ -190,7 +192,7 @@ impl World {
     }
 
     /// Takes over what a write of ours was answered with. Returns what it concerns.
-    pub(super) fn written(&mut self, written: Written) -> Vec<Key> {
+    pub(super) fn written(&mut self, written: Written, metrics: &Metrics) -> Vec<Key> {
         match written {
             Written::Vm(vm) => {
                 let change = self.vms.written(*vm);
@@ -198,6 +200,7 @@ impl World {
             }
             Written::Vmi(vmi) => {
                 let change = self.vmis.written(*vmi);
+                observe(&change, metrics);
                 self.vmi_changed(change)
             }
             Written::Pod(pod) => {
@@ -369,6 +372,17 @@ impl World {
             .filter_map(|name| self.claims.get(&namespace, name))
             .map(Arc::unwrap_or_clone)
             .collect()
+    }
+}
+
+/// Counts how long phases took.
+fn observe(change: &Change<VirtualMachineInstance>, metrics: &Metrics) {
+    if let Change::One {
+        old: Some(old),
+        new: Some(new),
+    } = change
+    {
+        metrics.observe(old, new);
     }
 }
 

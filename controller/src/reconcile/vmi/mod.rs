@@ -112,19 +112,20 @@ fn apply(snapshot: &VmiSnapshot, now: Timestamp) -> Decision {
     if ended && snapshot.pod.is_none() {
         writes.push(Write::ConfirmNoPod);
     }
-    let events = events(&current.conditions, &wanted.conditions);
-    let stopped = ended.then(|| stopped(&wanted));
+    let told = match ended {
+        true => vec![stopped(&wanted)],
+        false => waits(&current.conditions, &wanted.conditions),
+    };
     let lost = (wanted.phase == Some(Phase::Unknown) && current.phase != wanted.phase)
         .then(|| Event::warning("NodeNotReady", "The node is not heard from".to_owned()));
     writes.push(Write::ApplyVmiStatus(Box::new(wanted)));
-    writes.extend(events);
-    writes.extend(stopped);
+    writes.extend(told);
     writes.extend(lost);
     Decision::write(writes)
 }
 
 /// Tells why the instance waits, once.
-fn events(current: &[Condition], wanted: &[Condition]) -> Vec<Write> {
+fn waits(current: &[Condition], wanted: &[Condition]) -> Vec<Write> {
     let is_false = |conditions: &[Condition], type_| {
         condition::find(conditions, type_)
             .filter(|condition| condition.status == FALSE)
