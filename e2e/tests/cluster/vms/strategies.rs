@@ -77,6 +77,12 @@ async fn manual_follows_requests(api: &Api, namespace: &str) {
     api.request_state(namespace, "manual", json!([{"action": "Stop", "uid": uid}]))
         .await;
     guest.printable("Stopped").await;
-    let vm = guest.vm().await.expect("it is there");
-    assert_eq!(vm["status"]["stateChangeRequests"], json!(null), "{vm:#}");
+    guest
+        .wait_vm("asked no more", |vm| {
+            let requests = vm["status"]["stateChangeRequests"].as_array();
+            requests
+                .is_none_or(|requests| requests.is_empty())
+                .then_some(())
+        })
+        .await;
 }
