@@ -225,3 +225,67 @@ fn read_cpu(cache: &Path) -> Result<Cpu, PrepareError> {
     let host = std::fs::read_to_string(cache.join(HOST_CPU)).ok();
     Cpu::parse(&domains, host.as_deref()).map_err(|source| PrepareError::Cpu { path, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    // Programs of every system stand in for how the probe may end.
+    #[tokio::test]
+    async fn the_end_of_the_tiny_guest_decides() {
+        let table = [
+            ("/bin/true", Ok(())),
+            ("/bin/false", Err("it ended without a word")),
+            ("/bin/ls", Err("kvm-probe")),
+        ];
+        for (program, expected) in table {
+            let works = kvm_works(Path::new(program)).await.unwrap();
+            match (&works, expected) {
+                (Ok(()), Ok(())) => {}
+                (Err(cause), Err(part)) if cause.contains(part) => {}
+                _ => panic!("{program}: {works:?}"),
+            }
+        }
+        let missing = kvm_works(Path::new("/nonexistent/virt-launcher")).await;
+        let missing = missing.unwrap_err().to_string();
+        assert_eq!(missing, "cannot run /nonexistent/virt-launcher");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_hangs_is_not_waited_for() {
+        let works = kvm_works(Path::new("/usr/bin/yes")).await.unwrap();
+        assert_eq!(works, Err("a guest hangs on /dev/kvm".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_fails_is_told_with_its_end() {
+        let error = probe(Path::new("/bin/false"), Path::new("/"), "tcg").await;
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "cannot find out what QEMU can do with tcg (exit status: 1): it ended without a word"
+        );
+    }
+
+    #[test]
+    fn the_last_line_that_says_something_is_told() {
+        assert_eq!(last_words(b"first\nlast\n \n"), "last");
+    }
+
+    #[test]
+    fn the_program_is_replaced_where_it_differs_and_only_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("virt-sidecar");
+        let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+        std::fs::write(&program, "old").unwrap();
+        let target = install(&program, dir.path()).unwrap();
+        let first = inode(&target);
+        assert_eq!(install(&program, dir.path()).unwrap(), target);
+        assert_eq!(inode(&target), first);
+        std::fs::write(&program, "new").unwrap();
+        install(&program, dir.path()).unwrap();
+        assert_ne!(inode(&target), first);
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
+    }
+}
