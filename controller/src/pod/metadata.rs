@@ -166,7 +166,7 @@ fn carried(
             ..ObjectMeta::default()
         },
         spec: vmi.spec.clone(),
-        status: None,
+        status: vmi.status.clone(),
     };
     serde_json::to_string(&carried).map_err(RenderError::Json)
 }
@@ -233,7 +233,6 @@ mod tests {
         .unwrap();
         vmi.metadata.managed_fields = Some(Vec::new());
         vmi.metadata.resource_version = Some("7".to_owned());
-        vmi.status = Some(crds::VirtualMachineInstanceStatus::default());
         let made = metadata(&vmi).unwrap();
         let labels = json!({
             "app": "db",

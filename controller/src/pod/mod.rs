@@ -21,6 +21,7 @@
 //! The pod is not privileged and holds no credential of the cluster's, except on a disk that the
 //! manifest asks for.
 
+mod claims;
 mod containers;
 mod dns;
 mod metadata;
@@ -120,6 +121,7 @@ pub fn render(vmi: &VirtualMachineInstance, context: &Context) -> Result<Pod, Re
     // The webhook has done so, where it was there when the instance was made.
     let mut vmi = vmi.clone();
     crds::default(&mut vmi);
+    vmi.status = claims::status(&vmi.spec, &context.claims);
     let vmi = &vmi;
 
     let mut volumes = volumes::volumes(vmi, context)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crds::manifest::{self, Manifest, ManifestError};
 use crds::{FieldError, VirtualMachineInstance};
+use serde_json::Value;
 
 use crate::pod::{self, Pod, PodError};
 
@@ -43,6 +44,14 @@ pub(super) enum VmiError {
         /// The file.
         path: PathBuf,
         /// Where it goes wrong.
+        source: serde_json::Error,
+    },
+    /// A status that is none.
+    #[error("the status in {path} is none that this launcher knows")]
+    Status {
+        /// The file.
+        path: PathBuf,
+        /// Where it differs.
         source: serde_json::Error,
     },
     /// Another object, or one with fields that are unknown or of the wrong type.
@@ -97,11 +106,13 @@ pub(super) fn read(path: &Path) -> Result<VirtualMachineInstance, VmiError> {
     if text.is_empty() {
         return Err(VmiError::Empty { path });
     }
-    let value = match serde_json::from_slice(&text) {
+    let mut value: Value = match serde_json::from_slice(&text) {
         Ok(value) => value,
         Err(source) => return Err(VmiError::Syntax { path, source }),
     };
-    let vmi = match manifest::read(value) {
+    // No manifest has a status; the pod's tells how large its claims are.
+    let status = value.get_mut("status").map(Value::take);
+    let mut vmi = match manifest::read(value) {
         Ok(Manifest::Vmi(vmi)) => *vmi,
         Ok(Manifest::Vm(_)) => {
             let found = "a VirtualMachine".to_owned();
@@ -109,6 +120,10 @@ pub(super) fn read(path: &Path) -> Result<VirtualMachineInstance, VmiError> {
             return Err(VmiError::Kind { path, source });
         }
         Err(source) => return Err(VmiError::Kind { path, source }),
+    };
+    vmi.status = match status.map(serde_json::from_value).transpose() {
+        Ok(status) => status,
+        Err(source) => return Err(VmiError::Status { path, source }),
     };
     match crds::validate(&vmi) {
         errors if errors.is_empty() => Ok(vmi),
@@ -126,7 +141,7 @@ pub(super) fn hand_on(vmi: &VirtualMachineInstance, pod: &Pod) -> Result<(), Vmi
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -166,6 +181,13 @@ mod tests {
                 "{error}"
             );
         }
+        let mut odd = vmi("64Mi");
+        odd["status"] = json!({"volumeStatus": 3});
+        let error = said(odd.to_string().as_bytes());
+        assert!(
+            error.starts_with("the status in FILE is none that this launcher knows: "),
+            "{error}"
+        );
         let long = vec![b' '; LONGEST as usize + 1];
         assert!(said(&long).starts_with("FILE is longer than 256 KiB"));
         let error = said(vmi("-64Mi").to_string().as_bytes());
@@ -182,9 +204,18 @@ mod tests {
     fn what_is_handed_on_is_what_was_read_and_open_to_all() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vmi");
-        std::fs::write(&path, vmi("64Mi").to_string()).unwrap();
+        let mut vmi = vmi("64Mi");
+        let info = json!({"capacity": {"storage": "1Gi"}});
+        vmi["status"] = json!({"volumeStatus": [
+            {"name": "data", "target": "", "persistentVolumeClaimInfo": info},
+        ]});
+        std::fs::write(&path, vmi.to_string()).unwrap();
         let pod = Pod::new(dir.path());
         let read = super::read(&path).unwrap();
+        assert_eq!(
+            serde_json::to_value(&read).unwrap()["status"],
+            vmi["status"]
+        );
         hand_on(&read, &pod).unwrap();
         let again: VirtualMachineInstance = pod::read_json(&pod.vmi()).unwrap();
         assert_eq!(again, read);
