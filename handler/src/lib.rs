@@ -2,6 +2,7 @@
 //! what it sees of them.
 
 pub mod actions;
+pub mod api;
 pub mod devices;
 mod events;
 pub mod launchers;

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use handler::launchers::{self, Launchers};
 use handler::node::{self, Facts, PrepareArgs};
-use handler::{devices, metrics, server};
+use handler::{api, devices, metrics, server};
 use kube_client::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -46,6 +46,13 @@ struct RunArgs {
     /// The port of health and metrics.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// The port at which virt-controller brings what users ask for.
+    #[arg(long, default_value_t = 8186)]
+    api_port: u16,
+    /// The Secret with this side's certificate and the authority of virt-controller's. Not there:
+    /// virt-controller is not served until it is.
+    #[arg(long, default_value = "/etc/virt-handler/certificates")]
+    certificates: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -94,6 +101,9 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let listener = server::listen(args.port)
         .await
         .with_context(|| format!("cannot listen at port {}", args.port))?;
+    let api = server::listen(args.api_port)
+        .await
+        .with_context(|| format!("cannot listen at port {}", args.api_port))?;
     let resources = devices::resources(&facts, &args.devices);
     let plugins = args.kubelet_dir.join("device-plugins");
     let registered = watch::Sender::new(false);
@@ -106,6 +116,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     tracing::info!("serving the node {}", args.node_name);
     tokio::select! {
         () = launchers::follow(client.clone(), followed, launchers.clone()) => {}
+        () = api::serve(api, args.certificates, launchers) => {}
         Err(error) = devices::offer(&plugins, &resources, &registered) => return Err(error.into()),
         _ = node::keep_labels(client, &args.node_name, &facts, registered.subscribe()) => {}
         answer = server::serve(listener, registered.subscribe(), scraper) => {

@@ -17,7 +17,7 @@ mod link;
 mod registry;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod world;
 mod writer;
 

@@ -16,18 +16,18 @@ use tonic::{Request, Response, Streaming};
 
 /// What a launcher answers.
 #[derive(Clone)]
-pub(super) struct Adversary {
-    pub(super) status: watch::Receiver<Status>,
+pub(crate) struct Adversary {
+    pub(crate) status: watch::Receiver<Status>,
     /// The events of one connection, made anew for each.
-    pub(super) events: fn() -> Told,
-    pub(super) guest: fn() -> Answered,
+    pub(crate) events: fn() -> Told,
+    pub(crate) guest: fn() -> Answered,
 }
 
-pub(super) type Told = Pin<Box<dyn Stream<Item = Result<Event, tonic::Status>> + Send>>;
-pub(super) type Answered = Pin<Box<dyn Future<Output = GuestInfo> + Send>>;
+pub(crate) type Told = Pin<Box<dyn Stream<Item = Result<Event, tonic::Status>> + Send>>;
+pub(crate) type Answered = Pin<Box<dyn Future<Output = GuestInfo> + Send>>;
 
 /// A running server; its end is its connections' end, as where a worker is killed.
-pub(super) struct Server {
+pub(crate) struct Server {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -43,7 +43,7 @@ impl Drop for Server {
 
 impl Adversary {
     /// One that says this, and has no events.
-    pub(super) fn new(status: &watch::Sender<Status>) -> Self {
+    pub(crate) fn new(status: &watch::Sender<Status>) -> Self {
         Self {
             status: status.subscribe(),
             events: || Box::pin(tokio_stream::pending()),
@@ -52,7 +52,7 @@ impl Adversary {
     }
 
     /// Listens at that path, in the place of whoever did before.
-    pub(super) fn listen(self, path: &Path) -> Server {
+    pub(crate) fn listen(self, path: &Path) -> Server {
         let _ = std::fs::remove_file(path);
         let listener = StdListener::bind(path).unwrap();
         listener.set_nonblocking(true).unwrap();

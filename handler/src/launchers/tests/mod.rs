@@ -1,6 +1,6 @@
 //! Launchers on real sockets, honest and hostile.
 
-mod adversary;
+pub(crate) mod adversary;
 mod world;
 
 use std::os::unix::fs::symlink;
@@ -26,13 +26,13 @@ use crate::events::{Events, Note, Waiting};
 use crate::status::{Agent, Ended, Observed, PodFacts, Stage};
 
 /// What must happen happens within this.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A kubelet's directory of pods.
-struct Kubelet(TempDir);
+pub(crate) struct Kubelet(TempDir);
 
 impl Kubelet {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
@@ -46,7 +46,7 @@ impl Kubelet {
     }
 
     /// The runtime directory of a new pod.
-    fn pod(&self, uid: &str) -> PathBuf {
+    pub(crate) fn pod(&self, uid: &str) -> PathBuf {
         let runtime = self.runtime(uid);
         std::fs::create_dir_all(&runtime).unwrap();
         runtime
@@ -54,10 +54,10 @@ impl Kubelet {
 }
 
 /// One VMI that is followed.
-struct Followed {
+pub(crate) struct Followed {
     observed: watch::Receiver<Observed>,
     notes: Waiting,
-    launchers: Launchers,
+    pub(crate) launchers: Launchers,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -68,7 +68,7 @@ impl Drop for Followed {
 }
 
 impl Followed {
-    fn start(kubelet: &Kubelet, uid: &str) -> Self {
+    pub(crate) fn start(kubelet: &Kubelet, uid: &str) -> Self {
         let place = kubelet.place(uid);
         let (events, notes) = Events::new();
         let launchers = Launchers::default();
@@ -108,7 +108,7 @@ impl Followed {
         waited.expect("in time").expect("followed");
     }
 
-    async fn stands_at(&mut self, stage: Stage) {
+    pub(crate) async fn stands_at(&mut self, stage: Stage) {
         self.until(|observed| {
             observed
                 .report
