@@ -222,6 +222,14 @@ impl Pod {
         });
     }
 
+    fn kill_worker(&self) {
+        let worker = self.pids("virt-worker");
+        let [worker] = worker[..] else {
+            panic!("{worker:?}\n{}", self.said())
+        };
+        kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    }
+
     fn signal(&self, signal: Signal) {
         let init = self.pids("virt-launcher");
         let [init] = init[..] else {
@@ -260,6 +268,18 @@ impl Drop for Pod {
     }
 }
 
+/// What QEMU says that it can do, as the node's handler keeps it.
+fn answers(lab: &Lab) -> PathBuf {
+    let known = Command::new(program("virt-launcher"))
+        .arg("--root")
+        .arg(lab.root())
+        .args(["capabilities", "--accelerator", "tcg"])
+        .output()
+        .unwrap();
+    assert!(known.status.success(), "{known:?}");
+    PathBuf::from(String::from_utf8(known.stdout).unwrap().trim())
+}
+
 /// An image's disk, which its container may read.
 fn image(pod: &Pod) -> PathBuf {
     let path = pod.path("disk.img");
@@ -269,9 +289,17 @@ fn image(pod: &Pod) -> PathBuf {
 
 #[test]
 fn a_machine_runs_with_an_images_disk_and_ends_with_all_its_containers() {
-    let mut pod = Pod::start(&vmi(), &["--container-disk", "image"]);
+    let lab = Lab::new();
+    let known = answers(&lab);
+    let mut pod = Pod::start_knowing(Some(&known), &vmi(), &["--container-disk", "image"]);
     let image = image(&pod);
     pod.sidecars(&image);
+    // The first QEMU is the guest's. Whoever started it ends at once; what it left half done is done
+    // again, with the same files.
+    eventually("QEMU", LIMIT, || {
+        (!pod.pids("qemu-system").is_empty()).then_some(())
+    });
+    pod.kill_worker();
     pod.await_guest();
     for name in ["virt-launcher", "virt-worker", "qemu-system"] {
         let pids = pod.pids(name);
@@ -302,10 +330,7 @@ fn a_machine_runs_with_an_images_disk_and_ends_with_all_its_containers() {
         .collect();
     assert!(open.contains(&image), "{open:?}");
     // The next worker has what the first one had.
-    let [worker] = pod.pids("virt-worker")[..] else {
-        panic!("{}", pod.said())
-    };
-    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    pod.kill_worker();
     eventually("another worker", LIMIT, || {
         (pod.said().contains("took up the running domain")).then_some(())
     });
@@ -389,14 +414,7 @@ fn a_pod_without_a_sensible_machine_says_so() {
 #[test]
 fn qemu_is_not_probed_where_the_node_has_the_answers() {
     let lab = Lab::new();
-    let known = Command::new(program("virt-launcher"))
-        .arg("--root")
-        .arg(lab.root())
-        .args(["capabilities", "--accelerator", "tcg"])
-        .output()
-        .unwrap();
-    assert!(known.status.success(), "{known:?}");
-    let known = PathBuf::from(String::from_utf8(known.stdout).unwrap().trim());
+    let known = answers(&lab);
     for is_known in [true, false] {
         let answers = is_known.then_some(known.as_path());
         let mut pod = Pod::start_knowing(answers, &vmi(), &["--container-disk", "image"]);

@@ -173,6 +173,7 @@ fn open(path: &Path) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     let answer = TimeVal::seconds(ANSWER.as_secs().cast_signed());
+    setsockopt(&socket, sockopt::SendTimeout, &answer)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &answer)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket)

@@ -125,6 +125,9 @@ pub(super) fn read(path: &Path) -> Result<VirtualMachineInstance, VmiError> {
         Ok(status) => status,
         Err(source) => return Err(VmiError::Status { path, source }),
     };
+    // All there already, unless somebody else than the controller made the pod: a worker that follows
+    // another has to find the same domain.
+    crds::default(&mut vmi);
     match crds::validate(&vmi) {
         errors if errors.is_empty() => Ok(vmi),
         errors => Err(VmiError::Invalid { path, errors }),
