@@ -231,8 +231,7 @@ mod tests {
 
     #[test]
     fn the_holder_stops_before_another_may_start() {
-        // A call that was sent just before giving up is not answered in time; nothing that was sent
-        // earlier is.
+        // What was sent just before giving up has a call's time to arrive.
         assert!(GIVE_UP + CALL < DURATION);
         assert!(2 * EVERY + CALL < GIVE_UP);
     }

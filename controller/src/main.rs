@@ -113,7 +113,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let leader = Leader {
         client: client.clone(),
         instance: args.name,
-        launcher_image: args.launcher_image.into(),
+        launcher_image: args.launcher_image,
         settings,
         metrics: metrics.clone(),
     };

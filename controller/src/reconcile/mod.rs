@@ -23,64 +23,26 @@ pub mod vmi;
 
 use std::time::Duration;
 
-use crds::{VirtualMachineInstance, VirtualMachineInstanceStatus, VirtualMachineStatus};
-
 pub use launcher::{Ended, Launcher, PodCondition, PodOver, Waiting};
 
-/// What is to be done about one object, in this order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Decision {
-    /// The writes. The first that fails ends it.
-    pub writes: Vec<Write>,
+/// What is to be done about one object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision<W> {
+    /// The writes, in this order. The first that fails ends it.
+    pub writes: Vec<W>,
     /// When to look again, whatever is heard until then. None where a change will be heard of.
     pub requeue: Option<Duration>,
 }
 
-/// The reason where something could not be made (KubeVirt's `FailedCreatePodReason`).
-const FAILED_CREATE: &str = "FailedCreate";
-
-impl Decision {
-    fn write(writes: Vec<Write>) -> Self {
+impl<W> Decision<W> {
+    fn write(writes: Vec<W>) -> Self {
         let requeue = None;
         Self { writes, requeue }
     }
 }
 
-/// A write about the object that was decided on.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Write {
-    /// Make the machine's instance.
-    CreateVmi(Box<VirtualMachineInstance>),
-    /// Delete the machine's instance, if it still has this uid.
-    DeleteVmi {
-        /// The instance's uid.
-        uid: String,
-    },
-    /// Set the machine's run strategy to Always, in the field that says it now.
-    SetAlways,
-    /// Remove the machine's finalizer.
-    RemoveVmFinalizer,
-    /// Apply the machine's status.
-    ApplyVmStatus(Box<VirtualMachineStatus>),
-    /// Render the instance's pod and make it.
-    CreatePod,
-    /// Delete the instance's pod, if it still has this uid.
-    DeletePod {
-        /// The pod's name.
-        name: String,
-        /// The pod's uid.
-        uid: String,
-    },
-    /// Apply what of the instance's status is the controller's.
-    ApplyVmiStatus(Box<VirtualMachineInstanceStatus>),
-    /// Go on only if the API server, asked now, knows of no pod of the instance. What follows cannot
-    /// be taken back, and a cache may be behind.
-    ConfirmNoPod,
-    /// Remove the instance's finalizer.
-    RemoveVmiFinalizer,
-    /// Tell what happened.
-    Event(Event),
-}
+/// The reason where something could not be made (KubeVirt's `FailedCreatePodReason`).
+const FAILED_CREATE: &str = "FailedCreate";
 
 /// Whether an event tells of something as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,21 +65,21 @@ pub struct Event {
 }
 
 impl Event {
-    fn normal(reason: &str, message: String) -> Write {
-        Self::told(EventType::Normal, reason, message)
+    fn normal(reason: &str, message: String) -> Self {
+        Self::new(EventType::Normal, reason, message)
     }
 
-    fn warning(reason: &str, message: String) -> Write {
-        Self::told(EventType::Warning, reason, message)
+    fn warning(reason: &str, message: String) -> Self {
+        Self::new(EventType::Warning, reason, message)
     }
 
-    fn told(type_: EventType, reason: &str, message: String) -> Write {
+    fn new(type_: EventType, reason: &str, message: String) -> Self {
         let reason = reason.to_owned();
-        Write::Event(Self {
+        Self {
             type_,
             reason,
             message,
-        })
+        }
     }
 }
 

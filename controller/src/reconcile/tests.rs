@@ -186,79 +186,88 @@ impl Cluster {
     /// Decides and writes until nothing is decided.
     fn reconcile(&mut self) {
         for _ in 0..20 {
-            let decided = self.decide();
-            if decided.is_empty() {
+            let about_vm = self.decide_on_vm();
+            let about_vmi = match about_vm.is_empty() {
+                true => self.decide_on_vmi(),
+                false => Vec::new(),
+            };
+            if about_vm.is_empty() && about_vmi.is_empty() {
                 return;
             }
-            for write in decided {
-                self.write(write);
-            }
+            about_vm.into_iter().for_each(|write| self.about_vm(write));
+            about_vmi
+                .into_iter()
+                .for_each(|write| self.about_vmi(write));
         }
         panic!("no end of writes: {self:#?}");
     }
 
-    fn decide(&self) -> Vec<Write> {
-        let mut writes = Vec::new();
-        if let Some(vm) = &self.vm {
-            let snapshot = VmSnapshot {
-                vm: Arc::new(vm.clone()),
-                vmi: self.vmi.clone().map(Arc::new),
-                pod_left: self.vmi.is_none() && self.pod.is_some(),
-                unbound_claim: false,
-                failure: None,
-            };
-            writes = vm::decide(&snapshot, self.now()).writes;
-        }
-        if !writes.is_empty() {
-            return writes;
-        }
-        if let Some(vmi) = &self.vmi {
-            let pod = self.pod.as_ref();
-            let own = pod.filter(|pod| Some(&pod.vmi_uid) == vmi.metadata.uid.as_ref());
-            let snapshot = VmiSnapshot {
-                vmi: Arc::new(vmi.clone()),
-                pod: own.cloned().map(Arc::new),
-                node_ready: self.node_ready,
-                offers: Offers::default(),
-                missing_claims: Vec::new(),
-                failure: None,
-            };
-            writes = vmi::decide(&snapshot, self.now()).writes;
-        }
-        writes
+    fn decide_on_vm(&self) -> Vec<vm::Write> {
+        let Some(vm) = &self.vm else {
+            return Vec::new();
+        };
+        let snapshot = VmSnapshot {
+            vm: Arc::new(vm.clone()),
+            vmi: self.vmi.clone().map(Arc::new),
+            pod_left: self.vmi.is_none() && self.pod.is_some(),
+            unbound_claim: false,
+            failure: None,
+        };
+        vm::decide(&snapshot, self.now()).writes
     }
 
-    fn write(&mut self, write: Write) {
+    fn decide_on_vmi(&self) -> Vec<vmi::Write> {
+        let Some(vmi) = &self.vmi else {
+            return Vec::new();
+        };
+        let pod = self.pod.as_ref();
+        let own = pod.filter(|pod| Some(&pod.vmi_uid) == vmi.metadata.uid.as_ref());
+        let snapshot = VmiSnapshot {
+            vmi: Arc::new(vmi.clone()),
+            pod: own.cloned().map(Arc::new),
+            node_ready: self.node_ready,
+            offers: Offers::default(),
+            missing_claims: Vec::new(),
+            failure: None,
+        };
+        vmi::decide(&snapshot, self.now()).writes
+    }
+
+    fn about_vm(&mut self, write: vm::Write) {
         match write {
-            Write::CreateVmi(vmi) => {
+            vm::Write::CreateVmi(vmi) => {
                 assert!(self.vmi.is_none() && self.pod.is_none(), "{self:#?}");
                 let mut vmi = *vmi;
                 vmi.metadata.uid = Some(self.uid());
                 self.vmi = Some(vmi);
             }
-            Write::DeleteVmi { uid } => {
+            vm::Write::DeleteVmi { uid } => {
                 let now = Time(self.now());
                 let vmi = self.vmi.as_mut().unwrap();
                 assert_eq!(vmi.metadata.uid, Some(uid));
                 assert_eq!(vmi.metadata.deletion_timestamp.replace(now), None);
             }
-            Write::SetAlways => {
+            vm::Write::SetAlways => {
                 let vm = self.vm.as_mut().unwrap();
-                assert_eq!(
-                    vm.spec.run_strategy.replace(RunStrategy::Always),
-                    Some(RunStrategy::Halted)
-                );
+                let before = vm.spec.run_strategy.replace(RunStrategy::Always);
+                assert_eq!(before, Some(RunStrategy::Halted));
             }
-            Write::RemoveVmFinalizer => {
+            vm::Write::RemoveFinalizer => {
                 assert!(self.vmi.is_none(), "{self:#?}");
                 self.vm = None;
             }
-            Write::ApplyVmStatus(status) => {
+            vm::Write::ApplyStatus(status) => {
                 let vm = self.vm.as_mut().unwrap();
                 assert_ne!(vm.status.as_ref(), Some(&*status), "it is there already");
                 vm.status = Some(*status);
             }
-            Write::CreatePod => {
+            vm::Write::Event(_) => {}
+        }
+    }
+
+    fn about_vmi(&mut self, write: vmi::Write) {
+        match write {
+            vmi::Write::CreatePod => {
                 assert!(self.pod.is_none(), "{self:#?}");
                 let vmi = self.vmi.as_ref().unwrap();
                 assert_eq!(phase(vmi), Phase::Pending);
@@ -269,12 +278,12 @@ impl Cluster {
                     ..Launcher::default()
                 });
             }
-            Write::DeletePod { uid, .. } => {
+            vmi::Write::DeletePod { uid, .. } => {
                 let pod = self.pod.as_ref().unwrap();
                 assert!(pod.uid == uid && !pod.deleting, "{self:#?}");
                 self.delete_pod();
             }
-            Write::ApplyVmiStatus(status) => {
+            vmi::Write::ApplyStatus(status) => {
                 let vmi = self.vmi.as_mut().unwrap();
                 assert_ne!(vmi.status.as_ref(), Some(&*status), "it is there already");
                 let before = phase(vmi);
@@ -284,13 +293,13 @@ impl Cluster {
                 );
                 vmi.status = Some(*status);
             }
-            Write::ConfirmNoPod => assert!(self.pod.is_none(), "{self:#?}"),
-            Write::RemoveVmiFinalizer => {
+            vmi::Write::ConfirmNoPod => assert!(self.pod.is_none(), "{self:#?}"),
+            vmi::Write::RemoveFinalizer => {
                 assert!(self.pod.is_none(), "{self:#?}");
                 let vmi = self.vmi.take().unwrap();
                 assert!(vmi.metadata.deletion_timestamp.is_some());
             }
-            Write::Event(_) => {}
+            vmi::Write::Event(_) => {}
         }
     }
 

@@ -29,11 +29,12 @@ use tokio::sync::watch as channel;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use self::perform::{PerformError, Performed, Performer, Subject};
+use self::perform::{PerformError, Performed, Performer};
 use self::queue::{Key, Kind, Outcome, Queue};
 use crate::config::Settings;
 use crate::error::Chain;
 use crate::metrics::Metrics;
+use crate::pod;
 use crate::reconcile::{Decision, Failure, vm, vmi};
 
 pub use self::settings::follow_settings;
@@ -52,7 +53,7 @@ pub struct Leader {
     /// This replica's name.
     pub instance: String,
     /// The image of virt-launcher.
-    pub launcher_image: Arc<str>,
+    pub launcher_image: String,
     /// The cluster's settings.
     pub settings: channel::Receiver<Settings>,
     /// What is counted.
@@ -73,11 +74,7 @@ impl Leader {
     pub async fn run(&self, world: &mut World) -> Infallible {
         world.clear();
         let mut watched = watch::watch(&self.client);
-        let performer = Performer::new(
-            self.client.clone(),
-            &self.instance,
-            self.launcher_image.clone(),
-        );
+        let performer = Performer::new(self.client.clone(), &self.instance);
         let mut queue = Queue::new(&self.metrics);
         let mut working: FuturesUnordered<BoxFuture<'_, Work>> = FuturesUnordered::new();
         let mut telling = FuturesUnordered::new();
@@ -144,35 +141,52 @@ impl Leader {
     ) -> Option<BoxFuture<'a, Work>> {
         let now = whole_seconds(Timestamp::now());
         let refused = failure.is_some();
-        let (subject, decision) = match key.kind {
+        match key.kind {
             Kind::Vm => {
                 let snapshot = world.vm(&key, failure)?;
-                let decision = vm::decide(&snapshot, now);
-                (Subject::Vm(snapshot.vm), decision)
+                let Decision { writes, requeue } = vm::decide(&snapshot, now);
+                is_work(&writes, requeue, refused).then(|| {
+                    let work = async move {
+                        let performed = performer.perform_vm(&snapshot.vm, writes).await;
+                        Work {
+                            key,
+                            requeue,
+                            refused,
+                            performed,
+                        }
+                    };
+                    work.boxed()
+                })
             }
             Kind::Vmi => {
                 let snapshot = world.vmi(&key, failure)?;
-                let decision = vmi::decide(&snapshot, now);
-                let claims = world.claims_of(&snapshot.vmi);
-                (Subject::Vmi(snapshot.vmi, claims), decision)
+                let Decision { writes, requeue } = vmi::decide(&snapshot, now);
+                let context = pod::Context {
+                    launcher_image: self.launcher_image.clone(),
+                    settings: self.settings.borrow().clone(),
+                    claims: world.claims_of(&snapshot.vmi),
+                };
+                is_work(&writes, requeue, refused).then(|| {
+                    let work = async move {
+                        let performed =
+                            performer.perform_vmi(&snapshot.vmi, &context, writes).await;
+                        Work {
+                            key,
+                            requeue,
+                            refused,
+                            performed,
+                        }
+                    };
+                    work.boxed()
+                })
             }
-        };
-        let Decision { writes, requeue } = decision;
-        if writes.is_empty() && requeue.is_none() && !refused {
-            return None;
         }
-        let settings = self.settings.borrow().clone();
-        let work = async move {
-            let performed = performer.perform(&subject, writes, &settings).await;
-            Work {
-                key,
-                requeue,
-                refused,
-                performed,
-            }
-        };
-        Some(work.boxed())
     }
+}
+
+/// There is something to write, or to remember.
+fn is_work<W>(writes: &[W], requeue: Option<Duration>, refused: bool) -> bool {
+    !writes.is_empty() || requeue.is_some() || refused
 }
 
 fn outcome(result: &Result<(), PerformError>, refused: bool, requeue: Option<Duration>) -> Outcome {

@@ -1,12 +1,11 @@
 //! Performing what was decided, write by write.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crds::{VirtualMachine, VirtualMachineInstance, VirtualMachineStatus};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube_client::{Api, Client};
 use kube_core::{PartialObjectMeta, Resource, ResourceExt};
@@ -19,25 +18,18 @@ use tracing::{debug, info};
 
 use super::watch::strip;
 use super::world::Written;
-use crate::config::Settings;
 use crate::error::Chain;
 use crate::pod;
-use crate::reconcile::{Event, EventType, Failure, Launcher, Write, vm, vmi};
+use crate::reconcile::{Event, EventType, Failure, Launcher, vm, vmi};
 
 /// The field manager of everything that is applied.
 const MANAGER: &str = "virt-controller";
 
+const CREATING_VMI: &str = "creating the instance";
+const CREATING_POD: &str = "creating the pod";
+
 /// How long one write may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// What a decision was made about.
-#[derive(Clone, Debug)]
-pub(super) enum Subject {
-    /// A machine.
-    Vm(Arc<VirtualMachine>),
-    /// An instance, and the claims that it names.
-    Vmi(Arc<VirtualMachineInstance>, Vec<PersistentVolumeClaim>),
-}
 
 /// Why a write was not performed.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +64,6 @@ pub(super) enum PerformError {
         /// The pod's name.
         name: String,
     },
-    /// What was decided is about another kind.
-    #[error("{write:?} is not about this kind")]
-    Misplaced {
-        /// The write.
-        write: Box<Write>,
-    },
 }
 
 impl PerformError {
@@ -86,7 +72,7 @@ impl PerformError {
         let message = match self {
             Self::Api {
                 source: kube_client::Error::Api(status),
-                what: "creating the instance" | "creating the pod",
+                what: CREATING_VMI | CREATING_POD,
             } if matches!(status.code, 400 | 403 | 405 | 413 | 422) => status.message.clone(),
             Self::Render(error) => error.to_string(),
             Self::Taken { .. } => self.to_string(),
@@ -107,6 +93,16 @@ impl PerformError {
     }
 }
 
+/// What became of a write.
+enum Answer {
+    /// There is nothing to say of it.
+    Nothing,
+    /// The object as it is now.
+    Written(Written),
+    /// It is to be told, when there is time.
+    Event(Event),
+}
+
 /// How performing a decision went.
 #[derive(Debug)]
 pub(super) struct Performed {
@@ -123,12 +119,11 @@ pub(super) struct Performed {
 pub(super) struct Performer {
     client: Client,
     recorder: Recorder,
-    launcher_image: Arc<str>,
 }
 
 impl Performer {
     /// Writes by `client`, as the replica named `instance`.
-    pub(super) fn new(client: Client, instance: &str, launcher_image: Arc<str>) -> Self {
+    pub(super) fn new(client: Client, instance: &str) -> Self {
         let reporter = events::Reporter {
             controller: MANAGER.to_owned(),
             instance: Some(instance.to_owned()),
@@ -136,37 +131,37 @@ impl Performer {
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
-            launcher_image,
         }
     }
 
-    /// Performs the writes, up to the first that fails.
-    pub(super) async fn perform(
+    /// Performs the writes about a machine, up to the first that fails.
+    pub(super) async fn perform_vm(
         &self,
-        subject: &Subject,
-        writes: Vec<Write>,
-        settings: &Settings,
+        vm: &VirtualMachine,
+        writes: Vec<vm::Write>,
     ) -> Performed {
-        let mut performed = Performed {
-            written: Vec::new(),
-            events: Vec::new(),
-            result: Ok(()),
-        };
+        let mut performed = Performed::new();
         for write in writes {
-            if let Write::Event(event) = write {
-                performed.events.push((event, subject.reference()));
-                continue;
+            let answer = self.about_vm(vm, write).await;
+            if !performed.note(answer, vm) {
+                break;
             }
-            let written = match subject {
-                Subject::Vm(vm) => self.about_vm(vm, write).await,
-                Subject::Vmi(vmi, claims) => self.about_vmi(vmi, claims, settings, write).await,
-            };
-            match written {
-                Ok(written) => performed.written.extend(written),
-                Err(error) => {
-                    performed.result = Err(error);
-                    break;
-                }
+        }
+        performed
+    }
+
+    /// Performs the writes about an instance that names these claims, up to the first that fails.
+    pub(super) async fn perform_vmi(
+        &self,
+        vmi: &VirtualMachineInstance,
+        context: &pod::Context,
+        writes: Vec<vmi::Write>,
+    ) -> Performed {
+        let mut performed = Performed::new();
+        for write in writes {
+            let answer = self.about_vmi(vmi, context, write).await;
+            if !performed.note(answer, vmi) {
+                break;
             }
         }
         performed
@@ -192,73 +187,66 @@ impl Performer {
     async fn about_vm(
         &self,
         vm: &VirtualMachine,
-        write: Write,
-    ) -> Result<Option<Written>, PerformError> {
+        write: vm::Write,
+    ) -> Result<Answer, PerformError> {
         let namespace = vm.namespace().unwrap_or_default();
         let name = vm.name_any();
         let vms: Api<VirtualMachine> = Api::namespaced(self.client.clone(), &namespace);
         let vmis: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), &namespace);
-        let vm_written = |vm| Some(Written::Vm(Box::new(vm)));
-        let vmi_written = |vmi| Some(Written::Vmi(Box::new(vmi)));
+        let changed = |vm| Answer::Written(Written::Vm(Box::new(vm)));
+        let instance = |vmi| Answer::Written(Written::Vmi(Box::new(vmi)));
         Ok(match write {
-            Write::CreateVmi(vmi) => {
+            vm::Write::CreateVmi(vmi) => {
                 info!(%namespace, %name, "creating the instance");
-                let what = "creating the instance";
-                vmi_written(match create(&vmis, &vmi, what).await? {
+                instance(match create(&vmis, &vmi, CREATING_VMI).await? {
                     Some(vmi) => vmi,
                     None => call("reading the instance", vmis.get(&name)).await?,
                 })
             }
-            Write::DeleteVmi { uid } => {
+            vm::Write::DeleteVmi { uid } => {
                 info!(%namespace, %name, "deleting the instance");
-                delete(&vmis, &name, uid, "deleting the instance")
-                    .await?
-                    .and_then(vmi_written)
+                let left = delete(&vmis, &name, uid, "deleting the instance").await?;
+                left.map_or(Answer::Nothing, instance)
             }
-            Write::SetAlways => {
+            vm::Write::SetAlways => {
                 info!(%namespace, %name, "setting the run strategy to Always");
                 let spec = match vm.spec.running {
                     Some(_) => json!({"running": true}),
                     None => json!({"runStrategy": "Always"}),
                 };
                 let patch = json!({"metadata": version(vm), "spec": spec});
-                vm_written(merge(&vms, &name, &patch, "setting the run strategy").await?)
+                changed(merge(&vms, &name, &patch, "setting the run strategy").await?)
             }
-            Write::RemoveVmFinalizer => {
-                let patch = without_finalizer(vm, vm::FINALIZER);
-                vm_written(merge(&vms, &name, &patch, "removing the machine's finalizer").await?)
-            }
-            Write::ApplyVmStatus(status) => {
+            vm::Write::ApplyStatus(status) => {
                 let status = vm_status(vm, &status);
-                vm_written(apply_status(&vms, vm, status, "applying the machine's status").await?)
+                changed(apply_status(&vms, vm, status, "applying the machine's status").await?)
             }
-            write => return Err(misplaced(write)),
+            vm::Write::RemoveFinalizer => {
+                let patch = without_finalizer(vm, vm::FINALIZER);
+                changed(merge(&vms, &name, &patch, "removing the machine's finalizer").await?)
+            }
+            vm::Write::Event(event) => Answer::Event(event),
         })
     }
 
     async fn about_vmi(
         &self,
         vmi: &VirtualMachineInstance,
-        claims: &[PersistentVolumeClaim],
-        settings: &Settings,
-        write: Write,
-    ) -> Result<Option<Written>, PerformError> {
+        context: &pod::Context,
+        write: vmi::Write,
+    ) -> Result<Answer, PerformError> {
         let namespace = vmi.namespace().unwrap_or_default();
         let name = vmi.name_any();
         let vmis: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), &namespace);
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
-        let vmi_written = |vmi| Some(Written::Vmi(Box::new(vmi)));
+        let changed = |vmi| Answer::Written(Written::Vmi(Box::new(vmi)));
+        let launcher = |pod| Answer::Written(Written::Pod(Box::new(pod)));
         Ok(match write {
-            Write::CreatePod => {
-                let context = pod::Context {
-                    launcher_image: self.launcher_image.to_string(),
-                    settings: settings.clone(),
-                    claims: claims.to_vec(),
-                };
-                let pod = pod::render(vmi, &context)?;
+            vmi::Write::CreatePod => {
+                let pod = pod::render(vmi, context)?;
                 let pod_name = pod.name_any();
                 info!(%namespace, %name, pod = %pod_name, "creating the pod");
-                let pod = match create(&pods, &pod, "creating the pod").await? {
+                let pod = match create(&pods, &pod, CREATING_POD).await? {
                     Some(pod) => pod,
                     None => call("reading the pod", pods.get(&pod_name)).await?,
                 };
@@ -266,29 +254,27 @@ impl Performer {
                 if Some(&pod.vmi_uid) != vmi.metadata.uid.as_ref() {
                     return Err(PerformError::Taken { name: pod_name });
                 }
-                Some(Written::Pod(Box::new(pod)))
+                launcher(pod)
             }
-            Write::DeletePod { name: pod, uid } => {
+            vmi::Write::DeletePod { name: pod, uid } => {
                 info!(%namespace, %name, %pod, "deleting the pod");
-                let deleted = delete(&pods, &pod, uid, "deleting the pod").await?;
-                deleted.map(|pod| Written::Pod(Box::new(Launcher::new(&pod))))
+                let left = delete(&pods, &pod, uid, "deleting the pod").await?;
+                left.map_or(Answer::Nothing, |pod| launcher(Launcher::new(&pod)))
             }
-            Write::ApplyVmiStatus(status) => {
+            vmi::Write::ApplyStatus(status) => {
                 let status = json!(status);
-                vmi_written(
-                    apply_status(&vmis, vmi, status, "applying the instance's status").await?,
-                )
+                changed(apply_status(&vmis, vmi, status, "applying the instance's status").await?)
             }
-            Write::ConfirmNoPod => {
+            vmi::Write::ConfirmNoPod => {
                 let uid = vmi.uid().unwrap_or_default();
                 self.confirm_no_pod(&namespace, &uid).await?;
-                None
+                Answer::Nothing
             }
-            Write::RemoveVmiFinalizer => {
+            vmi::Write::RemoveFinalizer => {
                 let patch = without_finalizer(vmi, vmi::FINALIZER);
-                vmi_written(merge(&vmis, &name, &patch, "removing the instance's finalizer").await?)
+                changed(merge(&vmis, &name, &patch, "removing the instance's finalizer").await?)
             }
-            write => return Err(misplaced(write)),
+            vmi::Write::Event(event) => Answer::Event(event),
         })
     }
 
@@ -307,18 +293,28 @@ impl Performer {
     }
 }
 
-impl Subject {
-    fn reference(&self) -> ObjectReference {
-        match self {
-            Self::Vm(vm) => vm.object_ref(&()),
-            Self::Vmi(vmi, _) => vmi.object_ref(&()),
+impl Performed {
+    fn new() -> Self {
+        Self {
+            written: Vec::new(),
+            events: Vec::new(),
+            result: Ok(()),
         }
     }
-}
 
-fn misplaced(write: Write) -> PerformError {
-    PerformError::Misplaced {
-        write: Box::new(write),
+    /// Notes what became of a write about this object. Returns whether to go on.
+    fn note(
+        &mut self,
+        answer: Result<Answer, PerformError>,
+        about: &impl Resource<DynamicType = ()>,
+    ) -> bool {
+        match answer {
+            Ok(Answer::Nothing) => {}
+            Ok(Answer::Written(written)) => self.written.push(written),
+            Ok(Answer::Event(event)) => self.events.push((event, about.object_ref(&()))),
+            Err(error) => self.result = Err(error),
+        }
+        self.result.is_ok()
     }
 }
 

@@ -25,7 +25,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube_core::ResourceExt;
 
 use self::strategy::Action;
-use super::{Decision, Event, Failure, Write};
+use super::{Decision, Event, Failure};
 
 /// The finalizer that keeps a machine until its instance is gone (KubeVirt's
 /// `VirtualMachineControllerFinalizer`).
@@ -34,6 +34,26 @@ pub const FINALIZER: &str = "kubevirt.io/virtualMachineControllerFinalize";
 /// The finalizer of a deletion that leaves dependents behind (Kubernetes'
 /// `FinalizerOrphanDependents`).
 const ORPHAN: &str = "orphan";
+
+/// A write about a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Make its instance.
+    CreateVmi(Box<VirtualMachineInstance>),
+    /// Delete its instance, if that still has this uid.
+    DeleteVmi {
+        /// The instance's uid.
+        uid: String,
+    },
+    /// Set its run strategy to Always, in the field that says it now.
+    SetAlways,
+    /// Apply its status.
+    ApplyStatus(Box<VirtualMachineStatus>),
+    /// Remove its finalizer.
+    RemoveFinalizer,
+    /// Tell what happened.
+    Event(Event),
+}
 
 /// What is known of a machine.
 #[derive(Clone, Debug)]
@@ -75,7 +95,7 @@ pub(super) fn run_strategy(vm: &VirtualMachine) -> RunStrategy {
 }
 
 /// What to do about the machine.
-pub fn decide(snapshot: &VmSnapshot, now: Timestamp) -> Decision {
+pub fn decide(snapshot: &VmSnapshot, now: Timestamp) -> Decision<Write> {
     let vm = &snapshot.vm;
     let current = vm.status.clone().unwrap_or_default();
     let wanted = status::wanted(snapshot, &current, now);
@@ -93,22 +113,22 @@ pub fn decide(snapshot: &VmSnapshot, now: Timestamp) -> Decision {
         Action::Stop { .. } if outlives => apply(&current, wanted),
         Action::Stop { uid } => Decision::write(vec![
             Write::DeleteVmi { uid: uid.clone() },
-            Event::normal(
+            Write::Event(Event::normal(
                 "SuccessfulDelete",
                 format!(
                     "Stopped the virtual machine by deleting the virtual machine instance {uid}"
                 ),
-            ),
+            )),
         ]),
         Action::Start => Decision::write(vec![
             Write::CreateVmi(Box::new(instance::instance(vm, &wanted))),
-            Event::normal(
+            Write::Event(Event::normal(
                 "SuccessfulCreate",
                 format!(
                     "Started the virtual machine by creating the new virtual machine instance {}",
                     vm.name_any()
                 ),
-            ),
+            )),
         ]),
         Action::SetAlways => Decision::write(vec![Write::SetAlways]),
         Action::Wait(left) => Decision {
@@ -122,9 +142,8 @@ pub fn decide(snapshot: &VmSnapshot, now: Timestamp) -> Decision {
                     "Error creating virtual machine instance: {}",
                     failure.message
                 );
-                decision
-                    .writes
-                    .push(Event::warning(super::FAILED_CREATE, message));
+                let event = Event::warning(super::FAILED_CREATE, message);
+                decision.writes.push(Write::Event(event));
             }
             decision
         }
@@ -136,13 +155,13 @@ fn delete(
     snapshot: &VmSnapshot,
     current: &VirtualMachineStatus,
     wanted: VirtualMachineStatus,
-) -> Decision {
+) -> Decision<Write> {
     let metadata = &snapshot.vm.metadata;
     let has = |finalizer| metadata.finalizers.iter().flatten().any(|f| f == finalizer);
     let left = snapshot.own().filter(|_| !has(ORPHAN));
     match left {
-        None if has(FINALIZER) => Decision::write(vec![Write::RemoveVmFinalizer]),
-        None => Decision::default(),
+        None if has(FINALIZER) => Decision::write(vec![Write::RemoveFinalizer]),
+        None => Decision::write(Vec::new()),
         Some(vmi) if vmi.metadata.deletion_timestamp.is_none() => {
             let uid = vmi.metadata.uid.clone().unwrap_or_default();
             Decision::write(vec![Write::DeleteVmi { uid }])
@@ -152,9 +171,9 @@ fn delete(
 }
 
 /// Writes down how things stand, where that has changed.
-fn apply(current: &VirtualMachineStatus, wanted: VirtualMachineStatus) -> Decision {
+fn apply(current: &VirtualMachineStatus, wanted: VirtualMachineStatus) -> Decision<Write> {
     Decision::write(match status::same(current, &wanted) {
         true => Vec::new(),
-        false => vec![Write::ApplyVmStatus(Box::new(wanted))],
+        false => vec![Write::ApplyStatus(Box::new(wanted))],
     })
 }

@@ -75,15 +75,14 @@ fn snapshot(vm: VirtualMachine, vmi: Option<VirtualMachineInstance>) -> VmSnapsh
 }
 
 /// What is decided, in words.
-fn words(decision: &Decision) -> String {
+fn words(decision: &Decision<Write>) -> String {
     let words = decision.writes.iter().filter_map(|write| match write {
         Write::CreateVmi(_) => Some("create"),
         Write::DeleteVmi { .. } => Some("delete"),
         Write::SetAlways => Some("always"),
-        Write::RemoveVmFinalizer => Some("let go"),
-        Write::ApplyVmStatus(_) => Some("status"),
+        Write::RemoveFinalizer => Some("let go"),
+        Write::ApplyStatus(_) => Some("status"),
         Write::Event(_) => None,
-        write => panic!("{write:?}"),
     });
     words.collect::<Vec<_>>().join(", ")
 }
@@ -93,7 +92,7 @@ fn settled(mut snapshot: VmSnapshot) -> VirtualMachineStatus {
     for _ in 0..3 {
         let decision = decide(&snapshot, at(1000));
         let status = decision.writes.into_iter().find_map(|write| match write {
-            Write::ApplyVmStatus(status) => Some(*status),
+            Write::ApplyStatus(status) => Some(*status),
             _ => None,
         });
         let Some(status) = status else {
@@ -233,7 +232,7 @@ fn a_failure_under_rerun_on_failure_is_noted_before_the_instance_goes() {
     );
     let mut snapshot = snapshot(vm, Some(in_phase("Failed")));
     let decision = decide(&snapshot, at(1000));
-    let [Write::ApplyVmStatus(status)] = &decision.writes[..] else {
+    let [Write::ApplyStatus(status)] = &decision.writes[..] else {
         panic!("{decision:?}");
     };
     let start = VirtualMachineStateChangeRequest {
@@ -343,7 +342,7 @@ fn what_was_refused_is_told() {
         message: "exceeded quota".to_owned(),
     });
     let decision = decide(&snapshot, at(1000));
-    let [Write::ApplyVmStatus(status), Write::Event(event)] = &decision.writes[..] else {
+    let [Write::ApplyStatus(status), Write::Event(event)] = &decision.writes[..] else {
         panic!("{decision:?}");
     };
     assert_eq!(reason(status, "Failure").unwrap(), "True FailedCreate");
@@ -389,7 +388,7 @@ fn starts_that_fail_wait_longer_each_time() {
         for uid in ["a", "b", "0f9e6a4f-57a2-4f4b-a9d7-1d6c58ec1d1a"] {
             let mut snapshot = failed(count, uid);
             let decision = decide(&snapshot, at(1000));
-            let [Write::ApplyVmStatus(status)] = &decision.writes[..] else {
+            let [Write::ApplyStatus(status)] = &decision.writes[..] else {
                 panic!("{decision:?}");
             };
             let failure = status.start_failure.clone().unwrap();
@@ -652,7 +651,7 @@ fn the_way_to_running_takes_three_statuses() {
     for status in seen {
         snapshot.vmi = Some(Arc::new(made(status)));
         for write in decide(&snapshot, at(1000)).writes {
-            if let Write::ApplyVmStatus(status) = write {
+            if let Write::ApplyStatus(status) = write {
                 written += 1;
                 Arc::make_mut(&mut snapshot.vm).status = Some(*status);
             }

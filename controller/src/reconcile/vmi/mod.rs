@@ -18,11 +18,15 @@ mod tests;
 
 use std::sync::Arc;
 
-use crds::{VirtualMachineInstance, VirtualMachineInstancePhase as Phase};
+use crds::{
+    VirtualMachineInstance, VirtualMachineInstancePhase as Phase, VirtualMachineInstanceSpec,
+    VirtualMachineInstanceStatus,
+};
 use k8s_openapi::jiff::Timestamp;
 
 use super::condition::{self, Condition, FALSE, POD_SCHEDULED, SYNCHRONIZED};
-use super::{Decision, Event, FAILED_CREATE, Failure, Launcher, Write};
+use super::{Decision, Event, FAILED_CREATE, Failure, Launcher};
+use crate::pod;
 
 pub use status::NOT_READY_HANDLER;
 
@@ -32,6 +36,29 @@ pub const FINALIZER: &str = "foregroundDeleteVirtualMachine";
 
 /// A claim that the instance names does not exist (KubeVirt's `FailedPvcNotFoundReason`).
 pub(super) const PVC_NOT_FOUND: &str = "FailedPvcNotFound";
+
+/// A write about an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Render its pod and make it.
+    CreatePod,
+    /// Delete its pod, if that still has this uid.
+    DeletePod {
+        /// The pod's name.
+        name: String,
+        /// The pod's uid.
+        uid: String,
+    },
+    /// Apply what of its status is the controller's.
+    ApplyStatus(Box<VirtualMachineInstanceStatus>),
+    /// Go on only if the API server, asked now, knows of no pod of it. What follows cannot be taken
+    /// back, and a cache may be behind.
+    ConfirmNoPod,
+    /// Remove its finalizer.
+    RemoveFinalizer,
+    /// Tell what happened.
+    Event(Event),
+}
 
 /// What is known of an instance.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +87,7 @@ pub struct Offers {
 }
 
 /// What to do about the instance.
-pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision {
+pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision<Write> {
     let metadata = &snapshot.vmi.metadata;
     let deleting = metadata.deletion_timestamp.is_some();
     match &snapshot.pod {
@@ -69,23 +96,26 @@ pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision {
                 name: pod.name.clone(),
                 uid: pod.uid.clone(),
             },
-            Event::normal(
+            Write::Event(Event::normal(
                 "SuccessfulDelete",
                 format!("Deleted virtual machine pod {}", pod.name),
-            ),
+            )),
         ]),
         Some(_) => apply(snapshot, now),
         None if deleting => {
             let finalizers = metadata.finalizers.iter().flatten();
             let held = finalizers.into_iter().any(|name| name == FINALIZER);
             Decision::write(match held {
-                true => vec![Write::ConfirmNoPod, Write::RemoveVmiFinalizer],
+                true => vec![Write::ConfirmNoPod, Write::RemoveFinalizer],
                 false => Vec::new(),
             })
         }
         None if may_create(snapshot) => Decision::write(vec![
             Write::CreatePod,
-            Event::normal("SuccessfulCreate", "Created virtual machine pod".to_owned()),
+            Write::Event(Event::normal(
+                "SuccessfulCreate",
+                format!("Created virtual machine pod {}", pod::name(&snapshot.vmi)),
+            )),
         ]),
         None => apply(snapshot, now),
     }
@@ -100,11 +130,11 @@ fn may_create(snapshot: &VmiSnapshot) -> bool {
 }
 
 /// Writes down how things stand, where that has changed.
-fn apply(snapshot: &VmiSnapshot, now: Timestamp) -> Decision {
+fn apply(snapshot: &VmiSnapshot, now: Timestamp) -> Decision<Write> {
     let current = status::owned(&snapshot.vmi);
     let wanted = status::wanted(snapshot, now);
     if wanted == current {
-        return Decision::default();
+        return Decision::write(Vec::new());
     }
     let mut writes = Vec::new();
     let ends = |phase| matches!(phase, Some(Phase::Succeeded | Phase::Failed));
@@ -118,14 +148,13 @@ fn apply(snapshot: &VmiSnapshot, now: Timestamp) -> Decision {
     };
     let lost = (wanted.phase == Some(Phase::Unknown) && current.phase != wanted.phase)
         .then(|| Event::warning("NodeNotReady", "The node is not heard from".to_owned()));
-    writes.push(Write::ApplyVmiStatus(Box::new(wanted)));
-    writes.extend(told);
-    writes.extend(lost);
+    writes.push(Write::ApplyStatus(Box::new(wanted)));
+    writes.extend(told.into_iter().chain(lost).map(Write::Event));
     Decision::write(writes)
 }
 
 /// Tells why the instance waits, once.
-fn waits(current: &[Condition], wanted: &[Condition]) -> Vec<Write> {
+fn waits(current: &[Condition], wanted: &[Condition]) -> Vec<Event> {
     let is_false = |conditions: &[Condition], type_| {
         condition::find(conditions, type_)
             .filter(|condition| condition.status == FALSE)
@@ -143,7 +172,7 @@ fn waits(current: &[Condition], wanted: &[Condition]) -> Vec<Write> {
 }
 
 /// Tells that the machine has ended, as KubeVirt's handler does.
-fn stopped(status: &crds::VirtualMachineInstanceStatus) -> Write {
+fn stopped(status: &VirtualMachineInstanceStatus) -> Event {
     let said = condition::find(&status.conditions, SYNCHRONIZED);
     let said = said.and_then(|condition| condition.message.as_deref());
     match status.phase {
@@ -175,7 +204,7 @@ pub(super) fn is_final(phase: Phase) -> bool {
 }
 
 /// The names of the claims that the instance's volumes are on.
-pub fn claims(spec: &crds::VirtualMachineInstanceSpec) -> impl Iterator<Item = &str> {
+pub fn claims(spec: &VirtualMachineInstanceSpec) -> impl Iterator<Item = &str> {
     spec.volumes.iter().filter_map(|volume| {
         let own = volume.persistent_volume_claim.as_ref();
         let beneath = volume.ephemeral.as_ref();
