@@ -546,7 +546,6 @@ fn renderable() -> Vec<PathBuf> {
     files
         .map(|file| file.path())
         .filter(|path| path.extension().is_some_and(|kind| kind == "yaml"))
-        .filter(|path| !path.ends_with("vmi-pvc.yaml"))
         .collect()
 }
 

@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,6 +71,20 @@ fn a_host_disk_keeps_what_the_guest_writes() {
     assert_eq!(exchange(&lab, &manifest, &[], "second.."), "first...");
     let kept = fs::read(&disk).unwrap();
     assert_eq!((&kept[..8], kept.len()), (&b"second.."[..], 8 << 20));
+}
+
+#[test]
+fn a_claim_keeps_what_the_guest_writes() {
+    let lab = Lab::new();
+    let disk = lab.path().join("claim.img");
+    fs::write(&disk, vec![b'.'; 4 << 20]).unwrap();
+    let claimed = manifest(&lab, "persistentVolumeClaim: {claimName: data}");
+    let claim = format!("data={}", disk.display());
+    fs::set_permissions(&disk, fs::Permissions::from_mode(0o646)).unwrap();
+    for (before, text) in [("........", "changed1"), ("changed1", "changed2")] {
+        assert_eq!(exchange(&lab, &claimed, &["--claim", &claim], text), before);
+    }
+    assert_eq!(fs::read(&disk).unwrap()[..8], *b"changed2");
 }
 
 #[test]

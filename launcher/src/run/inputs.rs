@@ -165,7 +165,8 @@ pub(super) fn resolve(
             add(claim_file(file, true)?, layout.claim(name), true);
         }
         if let Some(claim) = &volume.persistent_volume_claim {
-            let file = bound(&args.claims, "claim", &claim.claim_name)?;
+            let file = bound(&args.claims, "claim", &claim.claim_name);
+            let file = file.with_context(|| format!("volume {name}"))?;
             let read_only = claim.read_only == Some(true);
             add(claim_file(file, read_only)?, layout.claim(name), read_only);
         }
