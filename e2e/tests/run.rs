@@ -534,7 +534,7 @@ fn dhcp_options_reach_the_guest() {
     lab.assert_clean();
 }
 
-/// Every example that is supported, ours and KubeVirt's.
+/// Every example of a machine, ours and KubeVirt's.
 fn renderable() -> Vec<PathBuf> {
     let ours = repository().join("examples");
     let theirs = kubevirt_examples();
@@ -545,7 +545,10 @@ fn renderable() -> Vec<PathBuf> {
     let files = directories.flat_map(|directory| fs::read_dir(directory).unwrap().flatten());
     files
         .map(|file| file.path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "yaml"))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("vm") && name.ends_with(".yaml")
+        })
         .collect()
 }
 
