@@ -374,7 +374,11 @@ impl Driver {
     /// # Errors
     /// libvirt's own words, with QEMU's where it ended.
     pub(crate) fn start(&self, paused: bool) -> Result<()> {
-        let flags = if paused { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
+        let flags = if paused {
+            sys::VIR_DOMAIN_START_PAUSED
+        } else {
+            0
+        };
         self.domain()?
             .create_with_flags(flags)
             .map_err(failed("start the domain"))
