@@ -28,6 +28,15 @@ const AGENT_CALL: Duration = Duration::from_secs(10);
 /// How often the launcher and the agent are asked where no event makes us ask.
 const REFRESH: Duration = Duration::from_secs(60);
 
+/// When the launcher is asked after an event, each time counted from the one before: it looks at
+/// its domain once it has told that it runs, and has no event for what it finds.
+const SETTLING: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+];
+
 /// Events that are read at once, more than a worker keeps, and then one a period.
 const EVENTS: (u32, Duration) = (600, Duration::from_millis(50));
 
@@ -111,7 +120,8 @@ impl Session<'_> {
         let mut stream = stream.map_err(|_| silent())??.into_inner();
         let mut reading = Bucket::new(EVENTS.0, EVENTS.1, Instant::now());
         let mut readable = Ok(());
-        let mut refresh = Instant::now() + REFRESH;
+        let mut settling = SETTLING.into_iter();
+        let mut refresh = Instant::now();
         loop {
             let closed = readable.err();
             tokio::select! {
@@ -119,13 +129,14 @@ impl Session<'_> {
                 event = stream.message(), if closed.is_none() => {
                     let Some(event) = event? else { return Ok(()) };
                     readable = reading.take(Instant::now());
-                    refresh = Instant::now();
                     self.heard(&event);
+                    settling = SETTLING.into_iter();
+                    refresh = Instant::now();
                 }
                 () = sleep_until(refresh) => {
                     let told = status(&mut self.client).await?;
                     self.note(told);
-                    refresh = Instant::now() + REFRESH;
+                    refresh = Instant::now() + settling.next().unwrap_or(REFRESH);
                 }
                 () = sleep_until(closed.unwrap_or(refresh)), if closed.is_some() => {
                     readable = reading.take(Instant::now());
@@ -238,7 +249,8 @@ impl Warnings {
         }
         self.told = event.monotonic_us;
         if let Some(text) = line(&event.message, WARNING) {
-            link.events.tell(&link.seen.borrow().vmi, Note::Warning(text));
+            link.events
+                .tell(&link.seen.borrow().vmi, Note::Warning(text));
         }
     }
 }

@@ -25,9 +25,9 @@ const MANAGER: &str = "virt-handler";
 /// Writes of one VMI's status: so many at once, then one a period.
 const WRITES: (u32, Duration) = (5, Duration::from_secs(1));
 
-/// How long a VM that runs is not shown as running for want of its pod's addresses. The kubelet
-/// looks at its containers once a second.
-const ADDRESSES: Duration = Duration::from_secs(3);
+/// How long a VM that runs is not shown as running for want of its pod's addresses and its machine.
+/// The kubelet looks at its containers once a second.
+const AWAITED: Duration = Duration::from_secs(3);
 
 /// How long the API server may take for one write.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -84,7 +84,7 @@ struct Writer<'a> {
     /// What the API server answered to the last write; the watch tells it later.
     written: Option<Arc<VirtualMachineInstance>>,
     allowed: Bucket,
-    /// Since when the pod's addresses are waited for.
+    /// Since when what is missing is waited for.
     awaited_since: Option<Instant>,
     pause: Duration,
     /// Where the launcher's VM stood last.
@@ -98,13 +98,13 @@ impl Writer<'_> {
             return Step::Over;
         }
         self.announce(&vmi, observed);
-        let deadline = self.awaited_since.map(|since| since + ADDRESSES);
+        let deadline = self.awaited_since.map(|since| since + AWAITED);
         let patient = deadline.is_none_or(|deadline| Instant::now() < deadline);
         let desired = match decide(&vmi, &seen.pod, observed, patient, &now()) {
             Decision::Nothing => return Step::Wait(None),
-            Decision::AwaitAddresses => {
+            Decision::Await => {
                 let since = *self.awaited_since.get_or_insert_with(Instant::now);
-                return Step::Wait(Some(since + ADDRESSES));
+                return Step::Wait(Some(since + AWAITED));
             }
             Decision::Write(desired) => desired,
         };

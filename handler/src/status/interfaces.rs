@@ -1,5 +1,7 @@
 //! `status.interfaces`.
 
+use std::net::IpAddr;
+
 use crds::{
     InterfaceModel, Network, VirtualMachineInstance, VirtualMachineInstanceNetworkInterface,
     VirtualMachineInstanceSpec, VirtualMachineInstanceStatus,
@@ -64,16 +66,20 @@ pub(super) fn interfaces(
                 .or_else(|| interface.mac_address.clone());
             let in_guest = guest.and_then(|guest| by_mac(guest, mac.as_deref()?));
             let offered = told.map_or(&[][..], |told| &told.addresses);
-            let ips: Vec<_> = if !network.is_primary() {
-                match in_guest {
-                    Some(found) if offered.is_empty() => found.addresses.clone(),
-                    _ => offered.to_vec(),
+            let before = current
+                .interfaces
+                .iter()
+                .find(|known| known.name.as_ref() == Some(&interface.name));
+            let ips = match (network.is_primary(), in_guest) {
+                // A kubelet that is starting tells none for a moment; the pod has them all the same.
+                (true, _) if pod.ips.is_empty() => before.map_or(vec![], known_addresses),
+                (true, _) if interface.masquerade.is_some() => pod.ips.clone(),
+                (true, _) => {
+                    let offered = |ip: &&_| offered.contains(ip);
+                    pod.ips.iter().filter(offered).copied().collect()
                 }
-            } else if interface.masquerade.is_some() {
-                pod.ips.clone()
-            } else {
-                let offered = |ip: &&_| offered.contains(ip);
-                pod.ips.iter().filter(offered).copied().collect()
+                (false, Some(found)) if offered.is_empty() => found.addresses.clone(),
+                (false, _) => offered.to_vec(),
             };
             let mut shown = Shown {
                 name: Some(interface.name.clone()),
@@ -90,10 +96,6 @@ pub(super) fn interfaces(
             };
             if agent {
                 // Until the agent is asked anew, what it said before stays.
-                let before = current
-                    .interfaces
-                    .iter()
-                    .find(|known| known.name == shown.name);
                 shown.interface_name = match (guest, in_guest) {
                     (_, Some(found)) => Some(found.name.clone()),
                     (None, _) => before.and_then(|known| known.interface_name.clone()),
@@ -123,6 +125,11 @@ pub(super) fn interfaces(
     all
 }
 
+fn known_addresses(known: &Shown) -> Vec<IpAddr> {
+    let known = known.ip_addresses.iter();
+    known.filter_map(|address| address.parse().ok()).collect()
+}
+
 fn by_mac<'a>(guest: &'a Guest, mac: &str) -> Option<&'a Interface> {
     let mut interfaces = guest.interfaces.iter();
     interfaces.find(|found| {
@@ -148,7 +155,7 @@ fn further(guest: &Guest, known: &[Shown]) -> Vec<Shown> {
     further.take(FURTHER).collect()
 }
 
-fn with_addresses(ips: &[std::net::IpAddr]) -> Shown {
+fn with_addresses(ips: &[IpAddr]) -> Shown {
     let ips: Vec<_> = ips.iter().map(ToString::to_string).collect();
     Shown {
         ip_address: ips.first().cloned(),

@@ -85,14 +85,15 @@ pub struct Observed {
 pub enum Decision {
     /// It is as it should be, or not ours to write.
     Nothing,
-    /// The pod's addresses should be in it, and the kubelet will tell them in a moment.
-    AwaitAddresses,
+    /// The pod's addresses and the machine should be in it, and the kubelet and the launcher will
+    /// tell them in a moment.
+    Await,
     /// The fields of virt-handler are to be these.
     Write(Box<VirtualMachineInstanceStatus>),
 }
 
 /// Decides what to do about the status of `vmi`, which runs in `pod` on this node. `patient` is
-/// whether the pod's addresses are worth waiting for.
+/// whether what is missing is worth waiting for.
 pub fn decide(
     vmi: &VirtualMachineInstance,
     pod: &PodFacts,
@@ -106,10 +107,10 @@ pub fn decide(
     let Some((phase, reason)) = outcome(vmi, current, pod, report) else {
         return Decision::Nothing;
     };
-    let newly = current.phase != Some(phase);
-    let wanted = interfaces::on_pod_network(&vmi.spec);
-    if patient && newly && phase == Phase::Running && wanted && pod.ips.is_empty() {
-        return Decision::AwaitAddresses;
+    let begins = phase == Phase::Running && current.phase == Some(Phase::Scheduled);
+    let addresses = !pod.ips.is_empty() || !interfaces::on_pod_network(&vmi.spec);
+    if patient && begins && !(addresses && report.machine.is_some()) {
+        return Decision::Await;
     }
     let agent = agent(current, report, observed);
     let guest = match &observed.agent {

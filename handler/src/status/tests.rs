@@ -115,7 +115,7 @@ fn written(
     match decide(vmi, pod, observed, true, &time(100)) {
         Decision::Write(status) => Some(*status),
         Decision::Nothing => None,
-        Decision::AwaitAddresses => panic!("waits"),
+        Decision::Await => panic!("waits"),
     }
 }
 
@@ -316,20 +316,39 @@ fn a_phase_that_was_had_before_keeps_its_time() {
 }
 
 #[test]
-fn running_waits_for_the_pods_addresses_but_not_for_ever() {
-    let pod = PodFacts {
+fn running_waits_for_what_is_missing_but_not_for_ever() {
+    let no_addresses = PodFacts {
         ips: vec![],
         ..pod()
     };
     let running = observed(told(Told::Running));
+    let mut no_machine = told(Told::Running);
+    no_machine.machine.clear();
+    let no_machine = observed(no_machine);
     let scheduled = vmi("Scheduled", &json!({}));
-    let awaits = decide(&scheduled, &pod, &running, true, &time(1));
-    assert_eq!(awaits, Decision::AwaitAddresses);
-    let written = decide(&scheduled, &pod, &running, false, &time(1));
-    assert!(matches!(written, Decision::Write(_)), "{written:?}");
+    for (pod, observed) in [(&no_addresses, &running), (&pod(), &no_machine)] {
+        let awaits = decide(&scheduled, pod, observed, true, &time(1));
+        assert_eq!(awaits, Decision::Await);
+        let written = decide(&scheduled, pod, observed, false, &time(1));
+        assert!(matches!(written, Decision::Write(_)), "{written:?}");
+    }
+    // One without the pod's network needs none of its addresses.
     let nowhere = vmi("Scheduled", &json!({"spec": {"networks": []}}));
-    let written = decide(&nowhere, &pod, &running, true, &time(1));
+    let written = decide(&nowhere, &no_addresses, &running, true, &time(1));
     assert!(matches!(written, Decision::Write(_)), "{written:?}");
+}
+
+#[test]
+fn addresses_stay_while_a_kubelet_that_starts_tells_none() {
+    let running = observed(told(Told::Running));
+    let scheduled = vmi("Scheduled", &json!({}));
+    let known = applied(&scheduled, written(&scheduled, &pod(), &running).unwrap());
+    let untold = PodFacts {
+        ips: vec![],
+        ..pod()
+    };
+    let decision = decide(&known, &untold, &running, true, &time(200));
+    assert_eq!(decision, Decision::Nothing);
 }
 
 #[test]
