@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use crds::{
-    RunStrategy, VirtualMachineInstance, VirtualMachineInstancePhase as Phase,
-    VirtualMachineStartFailure, VirtualMachineStatus,
-};
+use crds::{RunStrategy, VirtualMachineInstance, VirtualMachineStartFailure, VirtualMachineStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::reconcile::vmi::{is_final, phase};
+use crate::reconcile::vmi::{is_final, phase, ran};
 
 /// The wait after the first failure, in seconds (KubeVirt's `minInterval`).
 const FIRST: i64 = 10;
@@ -45,15 +42,6 @@ pub(super) fn count(
         consecutive_fail_count: Some(count),
         retry_after_timestamp: retry.ok().map(Time),
         last_failed_vmi_uid: Some(uid),
-    })
-}
-
-/// The instance ran, whatever became of it.
-fn ran(vmi: &VirtualMachineInstance) -> bool {
-    let status = vmi.status.as_ref();
-    status.is_some_and(|status| {
-        let mut transitions = status.phase_transition_timestamps.iter();
-        transitions.any(|transition| transition.phase == Some(Phase::Running))
     })
 }
 

@@ -135,9 +135,11 @@ fn failed(
         Some(vmi) => {
             let why = find(conditions(vmi), SYNCHRONIZED);
             let reason = why.and_then(|why| why.reason.as_deref());
+            let status = vmi.status.as_ref();
+            let reason = reason.or(status.and_then(|status| status.reason.as_deref()));
             let message = why.and_then(|why| why.message.as_deref());
             failure(
-                reason.unwrap_or("GuestNotStarted"),
+                reason.unwrap_or("StartFailed"),
                 message.unwrap_or("the machine ended before it ran"),
             )
         }

@@ -203,6 +203,16 @@ pub(super) fn is_final(phase: Phase) -> bool {
     matches!(phase, Phase::Succeeded | Phase::Failed)
 }
 
+/// The instance was seen to run, whatever became of it.
+pub(super) fn ran(vmi: &VirtualMachineInstance) -> bool {
+    let runs = matches!(phase(vmi), Phase::Running | Phase::Unknown);
+    let status = vmi.status.as_ref();
+    runs || status.is_some_and(|status| {
+        let mut transitions = status.phase_transition_timestamps.iter();
+        transitions.any(|transition| transition.phase == Some(Phase::Running))
+    })
+}
+
 /// The names of the claims that the instance's volumes are on.
 pub fn claims(spec: &VirtualMachineInstanceSpec) -> impl Iterator<Item = &str> {
     spec.volumes.iter().filter_map(|volume| {

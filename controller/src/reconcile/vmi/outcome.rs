@@ -42,7 +42,8 @@ impl Outcome {
 }
 
 /// How the machine ended, if the pod says that it did. `asked`: the instance is being deleted.
-pub(super) fn outcome(pod: &Launcher, asked: bool) -> Option<Outcome> {
+/// `ran`: it was seen to run. The reasons are those of virt-handler, where it has one.
+pub(super) fn outcome(pod: &Launcher, asked: bool, ran: bool) -> Option<Outcome> {
     let over = pod.over.as_ref();
     if pod.ended.is_none() && over.is_none() {
         return None;
@@ -61,14 +62,16 @@ pub(super) fn outcome(pod: &Launcher, asked: bool) -> Option<Outcome> {
     let said = or(&ended.message, "the launcher did not say why");
     Some(match ended.status {
         ENDED => Outcome::SUCCEEDED,
-        FAILED => Outcome::failed("GuestFailed", said),
+        FAILED if ran => Outcome::failed("GuestCrashed", said),
+        FAILED => Outcome::failed("StartFailed", said),
         status => {
             let put_out = over.filter(|over| !over.reason.is_empty());
             if let Some(over) = put_out {
                 return Some(Outcome::failed(&over.reason, &over.message));
             }
             let reason = match ended.reason.as_str() {
-                "" | "Error" => "LauncherFailed",
+                "" | "Error" if ran => "LauncherFailed",
+                "" | "Error" => "StartFailed",
                 reason => reason,
             };
             Outcome::failed(reason, &format!("{said} (exit status {status})"))

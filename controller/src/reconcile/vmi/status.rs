@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::outcome::{Outcome, outcome};
-use super::{FAILED_CREATE, PVC_NOT_FOUND, VmiSnapshot, is_final, phase};
+use super::{FAILED_CREATE, PVC_NOT_FOUND, VmiSnapshot, is_final, phase, ran};
 use crate::reconcile::condition::{
     Condition, FALSE, LIVE_MIGRATABLE, PAUSED, POD_SCHEDULED, READY, SYNCHRONIZED, find, is_true,
     settle, wanted as condition,
@@ -54,8 +54,9 @@ pub(super) fn owned(vmi: &VirtualMachineInstance) -> VirtualMachineInstanceStatu
 pub(super) fn wanted(snapshot: &VmiSnapshot, now: Timestamp) -> VirtualMachineInstanceStatus {
     let current = owned(&snapshot.vmi);
     let before = phase(&snapshot.vmi);
-    let ended = ended(snapshot).filter(|_| !is_final(before));
+    let ended = ended(snapshot);
     let after = match &ended {
+        _ if is_final(before) => before,
         Some(outcome) => outcome.phase,
         None => next(before, snapshot, &current.conditions),
     };
@@ -78,7 +79,9 @@ pub(super) fn wanted(snapshot: &VmiSnapshot, now: Timestamp) -> VirtualMachineIn
             phase_transition_timestamp: Some(Time(now)),
         });
     }
-    if let Some(outcome) = ended {
+    if let Some(outcome) = ended
+        && !is_final(before)
+    {
         status.reason = (!outcome.reason.is_empty()).then_some(outcome.reason);
     }
     if let Some(pod) = &snapshot.pod {
@@ -96,10 +99,12 @@ pub(super) fn wanted(snapshot: &VmiSnapshot, now: Timestamp) -> VirtualMachineIn
 /// How the machine ended, if it did.
 fn ended(snapshot: &VmiSnapshot) -> Option<Outcome> {
     let asked = snapshot.vmi.metadata.deletion_timestamp.is_some();
+    let phase = phase(&snapshot.vmi);
     match &snapshot.pod {
-        Some(pod) => outcome(pod, asked),
+        Some(pod) => outcome(pod, asked, ran(&snapshot.vmi)),
         // Beyond Pending there was a pod.
-        None => (phase(&snapshot.vmi) != Phase::Pending).then(Outcome::gone),
+        None if phase == Phase::Pending || is_final(phase) => None,
+        None => Some(Outcome::gone()),
     }
 }
 
@@ -208,14 +213,13 @@ fn synchronized(
     current: &[Condition],
 ) -> Option<Condition> {
     let not = |reason: &str, message: &str| Some(condition(SYNCHRONIZED, FALSE, reason, message));
-    if let Some(outcome) = ended {
-        return match outcome.phase {
-            Phase::Failed => not(&outcome.reason, &outcome.message),
-            _ => None,
-        };
-    }
     if is_final(phase) {
-        return find(current, SYNCHRONIZED).cloned();
+        // The handler hears of the end first; the pod says why.
+        let why = ended.filter(|ended| phase == Phase::Failed && ended.phase == phase);
+        let said = find(current, SYNCHRONIZED).filter(|_| is_final(super::phase(&snapshot.vmi)));
+        return said
+            .cloned()
+            .or_else(|| why.and_then(|why| not(&why.reason, &why.message)));
     }
     if let Some(failure) = &snapshot.failure {
         return not(FAILED_CREATE, &failure.message);

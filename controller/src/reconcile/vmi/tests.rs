@@ -520,7 +520,7 @@ fn a_pod_that_is_over_is_the_end() {
                 over(false, ""),
             ),
             Failed,
-            "GuestFailed",
+            "GuestCrashed",
             "QEMU was killed by SIGKILL",
         ),
         (
@@ -564,7 +564,7 @@ fn a_pod_that_is_over_is_the_end() {
         ),
     ];
     for (pod, phase, why, said) in cases {
-        for before in ["Scheduled", "Running", "Unknown"] {
+        for before in ["Running", "Unknown"] {
             let snapshot = snapshot(in_phase(before), Some(pod.clone()));
             let decision = decide(&snapshot, at(1000));
             assert!(
@@ -584,6 +584,42 @@ fn a_pod_that_is_over_is_the_end() {
             }
         }
     }
+}
+
+#[test]
+fn a_start_that_failed_is_told_from_a_crash() {
+    for status in [1, 3] {
+        let pod = Launcher {
+            ended: ended(status, "Error", "no disk"),
+            ..bound()
+        };
+        let status = settled(snapshot(in_phase("Scheduled"), Some(pod)));
+        assert_eq!(status.reason.as_deref(), Some("StartFailed"));
+    }
+}
+
+#[test]
+fn the_pod_says_why_where_the_handler_has_said_that() {
+    let failed = || instance(json!({"phase": "Failed", "reason": "StartFailed"}));
+    let pod = Launcher {
+        ended: ended(1, "Error", "no disk"),
+        ..bound()
+    };
+    let decision = decide(&snapshot(failed(), Some(pod.clone())), at(1000));
+    assert_eq!(words(&decision), "status, (StartFailed)");
+    let status = settled(snapshot(failed(), Some(pod)));
+    assert_eq!(status.reason.as_deref(), Some("StartFailed"));
+    assert_eq!(message(&status, "Synchronized"), "no disk (exit status 1)");
+    // What nobody said stays unsaid.
+    let status = settled(snapshot(failed(), None));
+    assert_eq!(reason(&status, "Synchronized"), None);
+    // An end that went well is no reason.
+    let pod = Launcher {
+        ended: ended(0, "Completed", ""),
+        ..bound()
+    };
+    let status = settled(snapshot(failed(), Some(pod)));
+    assert_eq!(reason(&status, "Synchronized"), None);
 }
 
 #[test]
