@@ -2,17 +2,20 @@
 
 mod cluster;
 mod dns;
+mod objects;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::{Context, anyhow, bail};
 use crds::VirtualMachineInstance;
 use crds::manifest;
-use k8s_openapi::api::core::v1::LocalObjectReference;
+
+pub use objects::Binding;
+
+use objects::{Secret, bound, claim_file, copies, objects, read_secret, secret_file, secrets};
 
 use super::sandbox::{Attached, Sandbox};
 use super::shim::{self, Mount, SANDBOX, Spec};
@@ -22,40 +25,14 @@ use crate::convert::{Accelerator, KernelBoot};
 use crate::images::{Progress, Puller, Store};
 use crate::network::PRIMARY;
 use crate::pod::{self, Pod, QEMU_ID, RUNTIME_DIR};
-use crate::volumes::{Layout, SecretData, host_disk};
+use crate::volumes::{Layout, host_disk};
 
 /// A manifest is read whole; nobody writes one this long (bytes).
 const LONGEST_MANIFEST: u64 = 4 << 20;
 
-/// As much as a Secret of a cluster holds (bytes).
-const LARGEST_SECRET: u64 = 1 << 20;
-
 /// How long what CNI said may take to be so, in seconds: duplicate address detection takes one or
 /// two.
 const NETWORK_SECONDS: u32 = 10;
-
-/// `NAME=PATH`: a file of this machine that stands for an object of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Binding {
-    /// The object's name.
-    pub name: String,
-    /// The file or directory.
-    pub path: PathBuf,
-}
-
-impl FromStr for Binding {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(Self {
-                name: name.to_owned(),
-                path: path.into(),
-            }),
-            _ => Err(format!("{text:?} is not NAME=PATH")),
-        }
-    }
-}
 
 /// Reads a manifest; returns the instance with its defaults, and what is worth a warning.
 ///
@@ -102,13 +79,6 @@ pub(super) struct Resolved {
     /// Each with its place below the runtime directory.
     mounts: Vec<Mount>,
     secrets: Vec<Secret>,
-}
-
-/// A secret's data. Copied, not mounted: its file is rightly closed to the pod's user.
-struct Secret {
-    data: Vec<u8>,
-    /// Its place, relative to the runtime directory.
-    target: PathBuf,
 }
 
 /// Finds every file that the VMI needs, pulls what has to be pulled, makes what has to be made.
@@ -170,6 +140,10 @@ pub(super) fn resolve(
             let read_only = claim.read_only == Some(true);
             add(claim_file(file, read_only)?, layout.claim(name), read_only);
         }
+        for (kind, bindings, object) in objects(volume, args) {
+            let directory = bound(bindings, kind, object)?;
+            secret_data.extend(copies(directory, &relative(layout.config(name)))?);
+        }
         for (secret, data) in secrets(volume) {
             let path = secret_file(bound(&args.secrets, "secret", &secret.name)?, data)?;
             let [key, _] = data.keys();
@@ -177,6 +151,14 @@ pub(super) fn resolve(
                 data: read_secret(&path)?,
                 target: relative(layout.secret(name, data).join(key)),
             });
+        }
+    }
+    for (index, credential) in vmi.spec.access_credentials.iter().enumerate() {
+        let keys = credential.ssh_public_key.as_ref();
+        if let Some(secret) = keys.and_then(|keys| keys.source.secret.as_ref()) {
+            let directory = bound(&args.secrets, "secret", &secret.secret_name)?;
+            let target = relative(layout.access_credential(index));
+            secret_data.extend(copies(directory, &target)?);
         }
     }
     if let Some(container) = kernel_container(vmi) {
@@ -200,93 +182,6 @@ pub(super) fn resolve(
 fn kernel_container(vmi: &VirtualMachineInstance) -> Option<&crds::KernelBootContainer> {
     let boot = vmi.spec.domain.firmware.as_ref()?.kernel_boot.as_ref()?;
     boot.container.as_ref()
-}
-
-/// The secrets that a cloud-init volume refers to, each with the kind of data it holds.
-fn secrets(volume: &crds::Volume) -> Vec<(&LocalObjectReference, SecretData)> {
-    let (user, network) = match (&volume.cloud_init_no_cloud, &volume.cloud_init_config_drive) {
-        (Some(source), _) => (&source.secret_ref, &source.network_data_secret_ref),
-        (None, Some(source)) => (&source.secret_ref, &source.network_data_secret_ref),
-        (None, None) => return vec![],
-    };
-    let user = user.iter().map(|secret| (secret, SecretData::User));
-    user.chain(network.iter().map(|secret| (secret, SecretData::Network)))
-        .collect()
-}
-
-fn bound<'a>(bindings: &'a [Binding], kind: &str, name: &str) -> anyhow::Result<&'a Path> {
-    let found = bindings.iter().find(|binding| binding.name == name);
-    found.map(|binding| binding.path.as_path()).ok_or_else(|| {
-        anyhow!("the manifest refers to the {kind} {name:?}; give it with --{kind} {name}=PATH")
-    })
-}
-
-/// The file of a secret's key: in its directory, or the file itself.
-fn secret_file(path: &Path, data: SecretData) -> anyhow::Result<PathBuf> {
-    if !path.is_dir() {
-        return regular(path);
-    }
-    let names = data.keys();
-    let found = names
-        .iter()
-        .map(|name| path.join(name))
-        .find(|file| file.is_file());
-    found.ok_or_else(|| {
-        anyhow!(
-            "{} holds no file named {}; make one",
-            path.display(),
-            names.join(" or ")
-        )
-    })
-}
-
-fn read_secret(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let shown = path.display();
-    let file = fs::File::open(path).with_context(|| format!("cannot read {shown}"))?;
-    let mut data = vec![];
-    file.take(LARGEST_SECRET + 1)
-        .read_to_end(&mut data)
-        .with_context(|| format!("cannot read {shown}"))?;
-    if data.len() as u64 > LARGEST_SECRET {
-        bail!("{shown} is longer than 1 MiB, the most that a Secret holds; make it shorter");
-    }
-    Ok(data)
-}
-
-/// The file of a claim, which the pod sees with the host's mode and owner.
-fn claim_file(path: &Path, read_only: bool) -> anyhow::Result<PathBuf> {
-    let file = regular(path)?;
-    let meta = fs::metadata(&file).with_context(|| format!("cannot read {}", path.display()))?;
-    let (may, mode) = match read_only {
-        true => ("read", "o+r"),
-        false => ("write", "o+rw"),
-    };
-    if !is_allowed(meta.mode(), meta.uid(), meta.gid(), read_only) {
-        let shown = path.display();
-        bail!(
-            "user {QEMU_ID}, whom the VM runs as, may not {may} {shown}; try: chmod {mode} {shown}"
-        );
-    }
-    Ok(file)
-}
-
-/// Whether the pod's user may read a file with this mode and owner, and write it too.
-fn is_allowed(mode: u32, owner: u32, group: u32, read_only: bool) -> bool {
-    let bits = if read_only { 0o4 } else { 0o6 };
-    let shift = match (owner, group) {
-        (QEMU_ID, _) => 6,
-        (_, QEMU_ID) => 3,
-        _ => 0,
-    };
-    mode >> shift & bits == bits
-}
-
-fn regular(path: &Path) -> anyhow::Result<PathBuf> {
-    let meta = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if !meta.is_file() {
-        bail!("{} is no regular file; name one", path.display());
-    }
-    Ok(path.to_owned())
 }
 
 /// Fills the sandbox's directory and writes down what its processes are to do.
@@ -426,52 +321,5 @@ mod tests {
             error.starts_with(&format!("{}: spec.volumes[0]", path.display())),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_binding_needs_both_halves() {
-        assert!("a=/b".parse::<Binding>().is_ok());
-        for text in ["a", "=b", "a=", ""] {
-            assert!(text.parse::<Binding>().is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_missing_object_names_the_flag() {
-        let error = bound(&[], "secret", "keys").unwrap_err().to_string();
-        assert!(
-            error.ends_with("give it with --secret keys=PATH"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_claim_that_the_vm_may_not_use_is_refused() {
-        let cases = [
-            (0o600, 0, 0, false, false),
-            (0o604, 0, 0, true, false),
-            (0o606, 0, 0, true, true),
-            (0o640, 0, QEMU_ID, true, false),
-            (0o660, 0, QEMU_ID, true, true),
-            (0o606, 0, QEMU_ID, false, false),
-            (0o400, QEMU_ID, 0, true, false),
-            (0o600, QEMU_ID, 0, true, true),
-            (0o066, QEMU_ID, QEMU_ID, false, false),
-        ];
-        for (mode, owner, group, readable, writable) in cases {
-            let found = [true, false].map(|read_only| is_allowed(mode, owner, group, read_only));
-            assert_eq!(found, [readable, writable], "{mode:o} {owner}:{group}");
-        }
-    }
-
-    #[test]
-    fn a_secret_is_at_most_as_large_as_a_cluster_s() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("userdata");
-        fs::write(&path, vec![b'a'; 1 << 20]).unwrap();
-        assert_eq!(read_secret(&path).unwrap().len(), 1 << 20);
-        fs::write(&path, vec![b'a'; (1 << 20) + 1]).unwrap();
-        let error = read_secret(&path).unwrap_err().to_string();
-        assert!(error.contains("userdata is longer than 1 MiB"), "{error}");
     }
 }

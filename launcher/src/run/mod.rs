@@ -71,6 +71,9 @@ pub struct RunArgs {
     /// What stands for a Secret: a directory with its keys, or the file of its user data.
     #[arg(long = "secret", value_name = "NAME=PATH")]
     pub secrets: Vec<Binding>,
+    /// What stands for a ConfigMap: a directory with its keys.
+    #[arg(long = "config-map", value_name = "NAME=DIR")]
+    pub config_maps: Vec<Binding>,
     /// The disk image that stands for a PersistentVolumeClaim: below an ephemeral volume it is only
     /// read, else the guest writes to it.
     #[arg(long = "claim", value_name = "NAME=FILE")]
