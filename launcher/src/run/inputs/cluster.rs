@@ -62,13 +62,9 @@ pub(super) fn required(manifest: &Manifest) -> Vec<FieldError> {
     let mut errors = vec![];
     for (index, volume) in vmi.spec.volumes.iter().enumerate() {
         if let Some(source) = cluster_source(volume) {
-            let remedy = "use cloudInitNoCloud, or put the files into a containerDisk";
+            let remedy = "use a configMap or a secret, and give it with --config-map or --secret";
             errors.push(error(format!("volumes[{index}].{source}"), remedy));
         }
-    }
-    if !vmi.spec.access_credentials.is_empty() {
-        let remedy = "put the keys into cloud-init user data";
-        errors.push(error("accessCredentials".to_owned(), remedy));
     }
     if vmi.spec.start_strategy.is_some() {
         let remedy = "remove it, as nothing here would unpause the machine";
@@ -77,12 +73,10 @@ pub(super) fn required(manifest: &Manifest) -> Vec<FieldError> {
     errors
 }
 
-/// The source of a volume whose contents are objects of a cluster's.
+/// The source of a volume whose contents only a cluster knows.
 fn cluster_source(volume: &Volume) -> Option<&'static str> {
     let sources = [
-        (volume.config_map.is_some(), "configMap"),
         (volume.downward_api.is_some(), "downwardAPI"),
-        (volume.secret.is_some(), "secret"),
         (volume.service_account.is_some(), "serviceAccount"),
     ];
     let given = sources.into_iter().find(|(given, _)| *given);
@@ -114,10 +108,9 @@ mod tests {
 
     #[test]
     fn what_the_guest_would_miss_is_refused_by_path() {
-        const FILES: &str = "use cloudInitNoCloud, or put the files into a containerDisk";
+        const FILES: &str =
+            "use a configMap or a secret, and give it with --config-map or --secret";
         let cases = [
-            ("configMap: {name: c}", "volumes[0].configMap"),
-            ("secret: {secretName: s}", "volumes[0].secret"),
             (
                 "serviceAccount: {serviceAccountName: s}",
                 "volumes[0].serviceAccount",
@@ -131,8 +124,14 @@ mod tests {
             let line = format!("spec.{path}: needs a cluster, and there is none here; {FILES}");
             assert_eq!(told, [line]);
         }
-        let claims = "volumes: [{name: a, persistentVolumeClaim: {claimName: c}}]";
-        assert_eq!(required(&instance(claims)), []);
+        for source in [
+            "persistentVolumeClaim: {claimName: c}",
+            "configMap: {name: c}",
+            "secret: {secretName: s}",
+        ] {
+            let volumes = format!("volumes: [{{name: a, {source}}}]");
+            assert_eq!(required(&instance(&volumes)), [], "{source}");
+        }
     }
 
     #[test]
@@ -143,16 +142,10 @@ kind: VirtualMachine
 metadata: {name: a}
 spec:
   running: true
-  template: {spec: {domain: {devices: {}}, startStrategy: Paused, accessCredentials: [{}]}}
+  template: {spec: {domain: {devices: {}}, startStrategy: Paused}}
 ";
         let errors = required(&manifest::parse(text).unwrap());
         let paths: Vec<_> = errors.iter().map(|error| &error.path).collect();
-        assert_eq!(
-            paths,
-            [
-                "spec.template.spec.accessCredentials",
-                "spec.template.spec.startStrategy"
-            ]
-        );
+        assert_eq!(paths, ["spec.template.spec.startStrategy"]);
     }
 }
