@@ -88,6 +88,26 @@ fn a_claim_keeps_what_the_guest_writes() {
 }
 
 #[test]
+fn a_config_map_is_a_disk_of_its_keys() {
+    let lab = Lab::new();
+    let keys = lab.path().join("settings");
+    fs::create_dir(&keys).unwrap();
+    fs::write(keys.join("colour"), "a value of green").unwrap();
+    let manifest = manifest(&lab, "configMap: {name: settings}");
+    let map = format!("settings={}", keys.display());
+    let mut vm = Vm::run(&lab, "writes", &manifest, &["--config-map", &map]);
+    vm.wait_for("guest-ready", BOOT);
+    let mut console = vm.console();
+    console.send("\n");
+    console.expect("mini# ", BOOT);
+    let found = console.run("grep -c 'a value of green' /dev/vdb", MOMENT);
+    assert_eq!(found.trim(), "1");
+    drop(console);
+    vm.shut_down();
+    lab.assert_clean();
+}
+
+#[test]
 fn a_claim_below_an_ephemeral_disk_is_not_changed() {
     let lab = Lab::new();
     let disk = lab.path().join("claim.img");
