@@ -1,0 +1,229 @@
+//! How an instance ends.
+
+use super::*;
+
+#[test]
+fn a_pod_that_is_over_is_the_end() {
+    let with = |ended, over| Launcher {
+        ended,
+        over,
+        ..bound()
+    };
+    let taken = |disruption| Launcher {
+        deleting: true,
+        disruption,
+        ended: ended(0, "Completed", ""),
+        ..bound()
+    };
+    use Phase::{Failed, Succeeded};
+    let evicted = condition("True", "EvictionByEvictionAPI", "Eviction API: evicting");
+    let cases = [
+        (with(ended(0, "Completed", ""), None), Succeeded, "", ""),
+        (with(None, over(true, "")), Succeeded, "", ""),
+        (
+            with(
+                ended(3, "Error", "QEMU was killed by SIGKILL"),
+                over(false, ""),
+            ),
+            Failed,
+            "GuestCrashed",
+            "QEMU was killed by SIGKILL",
+        ),
+        (
+            with(ended(1, "Error", "no disk"), None),
+            Failed,
+            "LauncherFailed",
+            "no disk (exit status 1)",
+        ),
+        (
+            with(ended(137, "OOMKilled", ""), None),
+            Failed,
+            "OOMKilled",
+            "the launcher did not say why (exit status 137)",
+        ),
+        // Put out by the kubelet, with its containers and without.
+        (
+            with(ended(137, "Error", ""), over(false, "Evicted")),
+            Failed,
+            "Evicted",
+            "the kubelet's words",
+        ),
+        (
+            with(None, over(false, "UnexpectedAdmissionError")),
+            Failed,
+            "UnexpectedAdmissionError",
+            "the kubelet's words",
+        ),
+        (
+            with(None, over(false, "")),
+            Failed,
+            "PodFailed",
+            "the kubelet's words",
+        ),
+        // Shut down because it was taken away.
+        (taken(None), Failed, "PodDeleted", "the pod was deleted"),
+        (
+            taken(evicted),
+            Failed,
+            "Evicted",
+            "the pod was evicted: Eviction API: evicting",
+        ),
+    ];
+    for (pod, phase, why, said) in cases {
+        for before in ["Running", "Unknown"] {
+            let snapshot = snapshot(in_phase(before), Some(pod.clone()));
+            let decision = decide(&snapshot, at(1000));
+            assert!(
+                words(&decision).ends_with("(Stopped)"),
+                "{pod:?}: {decision:?}"
+            );
+            let status = settled(snapshot);
+            assert_eq!(status.phase, Some(phase), "{pod:?}");
+            assert_eq!(status.reason.as_deref().unwrap_or_default(), why, "{pod:?}");
+            let synchronized = reason(&status, "Synchronized");
+            assert_eq!(
+                synchronized,
+                (phase == Failed).then(|| format!("False {why}"))
+            );
+            if phase == Failed {
+                assert_eq!(message(&status, "Synchronized"), said);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_start_that_failed_is_told_from_a_crash() {
+    for status in [1, 3] {
+        let pod = Launcher {
+            ended: ended(status, "Error", "no disk"),
+            ..bound()
+        };
+        let status = settled(snapshot(in_phase("Scheduled"), Some(pod)));
+        assert_eq!(status.reason.as_deref(), Some("StartFailed"));
+    }
+}
+
+#[test]
+fn the_pod_says_why_where_the_handler_has_said_that() {
+    let failed = || instance(json!({"phase": "Failed", "reason": "StartFailed"}));
+    let pod = Launcher {
+        ended: ended(1, "Error", "no disk"),
+        ..bound()
+    };
+    let decision = decide(&snapshot(failed(), Some(pod.clone())), at(1000));
+    assert_eq!(words(&decision), "status, (StartFailed)");
+    let status = settled(snapshot(failed(), Some(pod)));
+    assert_eq!(status.reason.as_deref(), Some("StartFailed"));
+    assert_eq!(message(&status, "Synchronized"), "no disk (exit status 1)");
+    // What nobody said stays unsaid.
+    let status = settled(snapshot(failed(), None));
+    assert_eq!(reason(&status, "Synchronized"), None);
+    // An end that went well is no reason.
+    let pod = Launcher {
+        ended: ended(0, "Completed", ""),
+        ..bound()
+    };
+    let status = settled(snapshot(failed(), Some(pod)));
+    assert_eq!(reason(&status, "Synchronized"), None);
+}
+
+#[test]
+fn what_was_asked_to_end_ends_well() {
+    let going = |ended| Launcher {
+        deleting: true,
+        ended,
+        ..bound()
+    };
+    let cases = [
+        (None, Phase::Running),
+        (ended(0, "Completed", ""), Phase::Succeeded),
+        (ended(3, "Error", "why"), Phase::Failed),
+    ];
+    for (ended, phase) in cases {
+        let vmi = deleting(in_phase("Running"));
+        assert_eq!(
+            settled(snapshot(vmi, Some(going(ended)))).phase,
+            Some(phase)
+        );
+    }
+}
+
+#[test]
+fn a_final_phase_stays_as_it_was_written() {
+    let before = json!({
+        "phase": "Failed",
+        "reason": "the handler's",
+        "phaseTransitionTimestamps": [{"phase": "Failed"}],
+        "conditions": [
+            {"type": "Synchronized", "status": "False", "reason": "the controller's"},
+            {"type": "PodScheduled", "status": "False"},
+        ],
+    });
+    let gone = Launcher {
+        deleting: true,
+        ended: ended(0, "Completed", ""),
+        ..bound()
+    };
+    for pod in [None, Some(bound()), Some(gone)] {
+        let status = settled(snapshot(instance(before.clone()), pod));
+        assert_eq!(status.phase, Some(Phase::Failed));
+        assert_eq!(status.reason.as_deref(), Some("the handler's"));
+        assert_eq!(
+            reason(&status, "Synchronized").unwrap(),
+            "False the controller's"
+        );
+        assert_eq!(reason(&status, "PodScheduled"), None);
+        assert_eq!(reason(&status, "Ready").unwrap(), "False GuestNotRunning");
+    }
+}
+
+#[test]
+fn a_deletion_waits_for_the_pod() {
+    let going = Launcher {
+        deleting: true,
+        ..bound()
+    };
+    let vmi = || deleting(in_phase("Running"));
+    let cases = [
+        (snapshot(vmi(), Some(bound())), "delete, (SuccessfulDelete)"),
+        (snapshot(vmi(), Some(going)), "status"),
+        (snapshot(vmi(), None), "confirm, let go"),
+    ];
+    for (snapshot, expected) in cases {
+        assert_eq!(words(&decide(&snapshot, at(1000))), expected);
+    }
+    let mut let_go = vmi();
+    let_go.metadata.finalizers = Some(vec!["somebody.else/s".to_owned()]);
+    assert_eq!(words(&decide(&snapshot(let_go, None), at(1000))), "");
+}
+
+#[test]
+fn events_tell_what_is_wrong_from_what_is_not() {
+    let shut_down = Launcher {
+        ended: ended(0, "", ""),
+        ..bound()
+    };
+    let failed = Launcher {
+        ended: ended(3, "", "why"),
+        ..bound()
+    };
+    for (pod, type_, said) in [
+        (
+            shut_down,
+            EventType::Normal,
+            "The VirtualMachineInstance was shut down.",
+        ),
+        (
+            failed,
+            EventType::Warning,
+            "The VirtualMachineInstance failed: why",
+        ),
+    ] {
+        let decision = decide(&snapshot(in_phase("Running"), Some(pod)), at(1000));
+        let Some(Write::Event(event)) = decision.writes.last() else {
+            panic!("{decision:?}");
+        };
+        assert_eq!((event.type_, event.message.as_str()), (type_, said));
+    }
+}
