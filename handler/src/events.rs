@@ -155,3 +155,113 @@ pub(crate) async fn report(client: Client, node: &str, mut waiting: Waiting) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn vmi(phase: &str, paused: bool) -> VirtualMachineInstance {
+        let paused = json!([{"type": "Paused", "status": "True", "message": "by user"}])
+            .as_array()
+            .filter(|_| paused)
+            .cloned();
+        let vmi = json!({
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachineInstance",
+            "metadata": {"name": "vm"},
+            "spec": {"domain": {"devices": {}}},
+            "status": {"phase": phase, "conditions": paused.unwrap_or_default()},
+        });
+        serde_json::from_value(vmi).unwrap()
+    }
+
+    #[test]
+    fn each_step_is_told_once() {
+        let failed = || Stage::Ended(Ended::Failed("why".into()));
+        let ended = Stage::Ended(Ended::Succeeded);
+        let by_user = || Note::Paused("by user".into());
+        let cases = [
+            (
+                ("Scheduled", false),
+                ("Running", false),
+                Stage::Running,
+                vec![Note::Started],
+            ),
+            (
+                ("Scheduled", false),
+                ("Running", true),
+                Stage::Running,
+                vec![Note::Started, by_user()],
+            ),
+            (
+                ("Running", false),
+                ("Running", false),
+                Stage::Running,
+                vec![],
+            ),
+            (
+                ("Running", false),
+                ("Running", true),
+                Stage::Running,
+                vec![by_user()],
+            ),
+            (("Running", true), ("Running", true), Stage::Running, vec![]),
+            (
+                ("Running", true),
+                ("Running", false),
+                Stage::Running,
+                vec![Note::Resumed],
+            ),
+            (
+                ("Unknown", false),
+                ("Running", false),
+                Stage::Running,
+                vec![],
+            ),
+            (
+                ("Running", true),
+                ("Succeeded", false),
+                ended.clone(),
+                vec![Note::Stopped],
+            ),
+            (
+                ("Scheduled", false),
+                ("Succeeded", false),
+                ended,
+                vec![Note::Started, Note::Stopped],
+            ),
+            (
+                ("Scheduled", false),
+                ("Failed", false),
+                failed(),
+                vec![Note::SyncFailed("why".into())],
+            ),
+            (
+                ("Running", false),
+                ("Failed", false),
+                failed(),
+                vec![Note::Crashed("why".into())],
+            ),
+        ];
+        for (before, after, stage, expected) in cases {
+            let notes = between(&vmi(before.0, before.1), &vmi(after.0, after.1), &stage);
+            assert_eq!(notes, expected, "{before:?} {after:?} {stage:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn events_that_nobody_takes_are_lost_and_nothing_waits() {
+        let (events, mut waiting) = Events::new();
+        for _ in 0..2 * WAITING {
+            events.tell(&vmi("Running", false), Note::Resumed);
+        }
+        drop(events);
+        let mut count = 0;
+        while waiting.recv().await.is_some() {
+            count += 1;
+        }
+        assert_eq!(count, WAITING);
+    }
+}

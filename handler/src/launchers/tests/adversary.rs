@@ -18,6 +18,8 @@ use tonic::{Request, Response, Streaming};
 #[derive(Clone)]
 pub(crate) struct Adversary {
     pub(crate) status: watch::Receiver<Status>,
+    /// Whether a status that changes is told of, as by an honest worker.
+    pub(crate) tells: bool,
     /// The events of one connection, made anew for each.
     pub(crate) events: fn() -> Told,
     pub(crate) guest: fn() -> Answered,
@@ -46,6 +48,7 @@ impl Adversary {
     pub(crate) fn new(status: &watch::Sender<Status>) -> Self {
         Self {
             status: status.subscribe(),
+            tells: true,
             events: || Box::pin(tokio_stream::pending()),
             guest: || Box::pin(async { GuestInfo::default() }),
         }
@@ -95,7 +98,9 @@ impl Launcher for Adversary {
     type WatchStream = Told;
 
     async fn watch(&self, _: Request<WatchRequest>) -> Answer<Told> {
-        // A status that changes is told of, as by an honest worker.
+        if !self.tells {
+            return Ok(Response::new((self.events)()));
+        }
         let changes = futures::stream::unfold(self.status.clone(), async |mut status| {
             status.changed().await.ok()?;
             Some((Ok(Event::default()), status))

@@ -221,6 +221,27 @@ async fn a_worker_that_dies_is_followed_by_its_successor() {
 }
 
 #[tokio::test]
+async fn what_changes_shortly_after_an_event_is_seen_without_another() {
+    let kubelet = Kubelet::new();
+    let path = kubelet.pod("one").join(SOCKET);
+    let says = watch::Sender::new(status(Phase::Running));
+    let mut tacit = Adversary::new(&says);
+    tacit.tells = false;
+    tacit.events =
+        || Box::pin(tokio_stream::once(Ok(Event::default())).chain(tokio_stream::pending()));
+    let _server = tacit.listen(&path);
+    let mut followed = Followed::start(&kubelet, "one");
+    followed.stands_at(Stage::Running).await;
+    says.send_modify(|says| says.machine = "pc-q35-7.2".into());
+    followed
+        .until(|observed| {
+            let told = observed.report.as_ref();
+            told.is_some_and(|told| told.machine.is_some())
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn over_is_over_whatever_is_said_later() {
     let kubelet = Kubelet::new();
     let path = kubelet.pod("one").join(SOCKET);
