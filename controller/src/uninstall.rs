@@ -383,3 +383,60 @@ fn done(answer: Kube<()>) -> Kube<()> {
         answer => answer,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::PodSpec;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_gets_no_more_grace_than_there_is_time() {
+        // Its own grace, the grace of its deletion, and the grace that it is deleted with.
+        let cases = [
+            (Some(60), None, Some(20)),
+            (Some(5), None, Some(5)),
+            (None, None, Some(20)),
+            (Some(60), Some(60), Some(20)),
+            (Some(60), Some(20), None),
+            (Some(60), Some(0), None),
+            (Some(5), Some(10), Some(5)),
+        ];
+        for (own, given, expected) in cases {
+            let pod = Pod {
+                metadata: ObjectMeta {
+                    deletion_timestamp: given.map(|_| Time(Timestamp::UNIX_EPOCH)),
+                    deletion_grace_period_seconds: given,
+                    ..ObjectMeta::default()
+                },
+                spec: Some(PodSpec {
+                    termination_grace_period_seconds: own,
+                    ..PodSpec::default()
+                }),
+                status: None,
+            };
+            assert_eq!(shorter(&pod), expected, "{own:?} {given:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_time_for_what_is_waited_for() {
+        // The account is good for a minute; the namespace may have gone first.
+        let pods = Duration::from_secs(u64::from(GRACE));
+        assert!(pods + 2 * EVERY < PATIENCE);
+        assert!(SUSPENSE + PATIENCE + RETRY < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn nothing_can_be_made_by_the_role() {
+        for rule in rules("ferrovirt") {
+            let makes = rule
+                .verbs
+                .iter()
+                .any(|verb| verb == "create" || verb == "*");
+            assert!(!makes, "{rule:?}");
+        }
+    }
+}

@@ -13,6 +13,8 @@ mod cache;
 mod perform;
 mod queue;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod world;
 

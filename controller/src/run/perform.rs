@@ -455,3 +455,74 @@ fn cut(mut message: String) -> String {
     message.truncate(end);
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use kube_core::Status;
+
+    use super::*;
+
+    fn machine(status: Value) -> VirtualMachine {
+        serde_json::from_value(json!({
+            "apiVersion": "kubevirt.io/v1",
+            "kind": "VirtualMachine",
+            "metadata": {"name": "vm", "resourceVersion": "7", "finalizers": ["a", "b"]},
+            "spec": {"template": {"spec": {"domain": {"devices": {}}}}},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn requests_that_are_done_are_taken_away() {
+        let asked = json!({"stateChangeRequests": [{"action": "Start"}]});
+        let none = VirtualMachineStatus::default();
+        // They are somebody else's: to leave them out would leave them there.
+        let applied = vm_status(&machine(asked), &none);
+        assert_eq!(applied, json!({"stateChangeRequests": []}));
+        assert_eq!(vm_status(&machine(json!({})), &none), json!({}));
+    }
+
+    #[test]
+    fn a_finalizer_is_removed_from_what_was_seen() {
+        let patch = without_finalizer(&machine(json!({})), "a");
+        let expected = json!({"metadata": {"resourceVersion": "7", "finalizers": ["b"]}});
+        assert_eq!(patch, expected);
+    }
+
+    #[test]
+    fn what_is_refused_is_told_from_what_passes() {
+        let answer = |what, code| PerformError::Api {
+            what,
+            source: kube_client::Error::Api(Box::new(
+                Status::failure("why", "Reason").with_code(code),
+            )),
+        };
+        let cases = [
+            (CREATING_POD, 403, true, false),
+            (CREATING_VMI, 422, true, false),
+            (CREATING_VMI, 400, true, false),
+            // Its namespace is not there, or not any more.
+            (CREATING_POD, 404, false, true),
+            (CREATING_POD, 429, false, false),
+            (CREATING_POD, 500, false, false),
+            ("applying", 409, false, true),
+            ("applying", 403, false, false),
+        ];
+        for (what, code, refused, stale) in cases {
+            let error = answer(what, code);
+            assert_eq!(error.refusal().is_some(), refused, "{what} {code}");
+            assert_eq!(error.is_stale(), stale, "{what} {code}");
+        }
+        let message = answer(CREATING_POD, 403).refusal().unwrap().message;
+        assert_eq!(message, "why");
+    }
+
+    #[test]
+    fn a_note_is_cut_between_characters() {
+        assert_eq!(cut("short".to_owned()), "short");
+        let long = cut("é".repeat(600));
+        assert_eq!(long.len(), 1000);
+        assert_eq!(cut(format!("x{}", "é".repeat(600))).len(), 999);
+    }
+}
