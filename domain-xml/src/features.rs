@@ -26,6 +26,9 @@ pub struct Features {
     /// What the guest learns of KVM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kvm: Option<KvmFeatures>,
+    /// How QEMU translates an emulated processor's code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcg: Option<Tcg>,
     /// Paravirtual spinlocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pvspinlock: Option<Switch>,
@@ -44,6 +47,15 @@ pub struct Features {
     /// The device that shows a kernel's dump notes to QEMU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vmcoreinfo: Option<Switch>,
+}
+
+/// How QEMU translates an emulated processor's code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tcg {
+    /// The most that the cache of translated code takes; QEMU's own choice is up to 1 GiB.
+    #[serde(rename = "tb-cache", skip_serializing_if = "Option::is_none")]
+    pub tb_cache: Option<Scaled>,
 }
 
 /// Who emulates the I/O APIC.

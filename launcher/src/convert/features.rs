@@ -2,11 +2,15 @@
 
 use crds::{DomainSpec, FeatureAPIC, FeatureHyperv, FeatureState};
 use domain_xml::{
-    Apic, Empty, Features, Hyperv, HypervMode, KvmFeatures, OnOff, Smm, Spinlocks, Stimer, Switch,
-    VendorId,
+    Apic, Empty, Features, Hyperv, HypervMode, KvmFeatures, OnOff, Scaled, Smm, Spinlocks, Stimer,
+    Switch, Tcg, VendorId,
 };
 
 use super::{Accelerator, firmware};
+
+/// Bytes of translated code that QEMU keeps: a guest boots with it as fast as with more, and QEMU
+/// would take up to 1 GiB, which no pod's memory has set aside (docs/decisions/0015-pod-overhead.md).
+const TRANSLATED_MOST: u64 = 128 << 20;
 
 /// ACPI unless it is turned off; the rest where it is named. Secure Boot brings system
 /// management mode with it.
@@ -30,7 +34,12 @@ pub(super) fn features(spec: &DomainSpec, accelerator: Accelerator) -> Features 
         ..Features::default()
     };
     if accelerator == Accelerator::Tcg {
-        return common;
+        return Features {
+            tcg: Some(Tcg {
+                tb_cache: Some(Scaled::bytes(TRANSLATED_MOST)),
+            }),
+            ..common
+        };
     }
     Features {
         hyperv: features.hyperv.as_ref().map(hyperv),

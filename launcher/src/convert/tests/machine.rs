@@ -341,7 +341,9 @@ fn features() {
             "features: {apic: {endOfInterrupt: true}, smm: {},
               kvm: {hidden: true}, pvspinlock: {}}",
             Tcg,
-            &[r#"<features><acpi/><apic/><smm state="on"/></features>"#],
+            &[
+                r#"<features><acpi/><apic/><tcg><tb-cache unit="b">134217728</tb-cache></tcg><smm state="on"/></features>"#,
+            ],
         ),
         ("features: {apic: {enabled: false}}", Kvm, &["!<apic"]),
         (
