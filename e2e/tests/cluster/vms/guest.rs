@@ -84,11 +84,6 @@ impl<'a> Guest<'a> {
         self.api.apply(object).await;
     }
 
-    /// The machine, where there is one.
-    pub(crate) async fn vm(&self) -> Option<Value> {
-        self.object("VirtualMachine").await
-    }
-
     /// The instance, where there is one.
     pub(crate) async fn vmi(&self) -> Option<Value> {
         self.object("VirtualMachineInstance").await
@@ -237,6 +232,11 @@ impl<'a> Guest<'a> {
         let (api, version) = (self.api, "kubevirt.io/v1");
         api.delete(version, kind, Some(self.namespace), self.name)
             .await;
+        self.gone(kind).await;
+    }
+
+    /// Waits until its object is gone.
+    pub(crate) async fn gone(&self, kind: &str) {
         eventually("it is gone", async || {
             let gone = self.object(kind).await.is_none();
             gone.then_some(())

@@ -151,7 +151,8 @@ pub(crate) async fn a_lying_launcher_gains_nothing(ferrovirt: &Installation<'_>)
             .try_shell(namespace, "trick", "kill -9 $(pidof virt-handler)")
             .await;
         ferrovirt.ready().await;
-        let seen = Guest::instance(api, namespace, "later", here()).await;
+        // A machine, as the kubelet refuses pods until the handler has offered its devices again.
+        let seen = Guest::machine(api, namespace, "later", "Always", here()).await;
         seen.answers().await;
         let liars = liar.vmi().await.expect("it is there");
         let address = &liars["status"]["interfaces"][0]["ipAddress"];
@@ -160,7 +161,7 @@ pub(crate) async fn a_lying_launcher_gains_nothing(ferrovirt: &Installation<'_>)
         assert_eq!(vmi["status"]["phase"], "Running", "{trick}: {vmi:#}");
         let address = &vmi["status"]["interfaces"][0]["ipAddress"];
         assert_eq!(address, &json!(other_address), "{trick}: {vmi:#}");
-        seen.delete("VirtualMachineInstance").await;
+        seen.delete("VirtualMachine").await;
     }
     liar.delete("VirtualMachineInstance").await;
     other.delete("VirtualMachineInstance").await;
@@ -171,7 +172,7 @@ pub(crate) fn accounts_can_do_what_is_written(ferrovirt: &Installation<'_>) {
     for account in ["virt-controller", "virt-handler"] {
         let user = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
         for namespace in [NAMESPACE, "default"] {
-            let list = ferrovirt.kubectl(&[
+            let list = [
                 "auth",
                 "can-i",
                 "--list",
@@ -179,11 +180,9 @@ pub(crate) fn accounts_can_do_what_is_written(ferrovirt: &Installation<'_>) {
                 "-n",
                 namespace,
                 "--no-headers",
-            ]);
-            let mut lines: Vec<_> = list
-                .lines()
-                .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-                .collect();
+            ];
+            let list = ferrovirt.kubectl(&list);
+            let mut lines: Vec<_> = list.lines().map(rule).collect();
             lines.sort();
             // What every account of a cluster may do is not ours.
             lines.retain(|line| !line.starts_with('[') && !line.starts_with("selfsubject"));
@@ -195,4 +194,15 @@ pub(crate) fn accounts_can_do_what_is_written(ferrovirt: &Installation<'_>) {
             assert_eq!(now, written, "{}", file.display());
         }
     }
+}
+
+/// A line of `kubectl auth can-i --list`, with its verbs in order.
+fn rule(line: &str) -> String {
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let Some((what, verbs)) = line.rsplit_once('[') else {
+        return line;
+    };
+    let mut verbs: Vec<_> = verbs.trim_end_matches(']').split(' ').collect();
+    verbs.sort_unstable();
+    format!("{what}[{}]", verbs.join(" "))
 }
