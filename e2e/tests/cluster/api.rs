@@ -178,7 +178,13 @@ impl Api {
         deleted.unwrap_or_else(|error| panic!("delete {kind} {name}: {error}"));
     }
 
-    fn dynamic(&self, version: &str, kind: &str, namespace: Option<&str>) -> Typed<DynamicObject> {
+    /// Objects of a kind.
+    pub(crate) fn dynamic(
+        &self,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+    ) -> Typed<DynamicObject> {
         let types = TypeMeta {
             api_version: version.to_owned(),
             kind: kind.to_owned(),

@@ -114,6 +114,19 @@ fn machines_outlive_two_hundred_kills() {
 }
 
 #[test]
+#[ignore = "takes two minutes"]
+fn a_thousand_instances_cost_what_a_hundred_do() {
+    let Some(cluster) = Cluster::start_own("scale", 1) else {
+        return;
+    };
+    cluster.run(async |api| {
+        let ferrovirt = vms::Installation::new(&cluster, api).await;
+        vms::a_thousand_instances_cost_what_a_hundred_do(&ferrovirt).await;
+    });
+    cluster.stop();
+}
+
+#[test]
 fn examples_run_on_either_network() {
     for network in ["bridge", "ptp"] {
         let cluster = Cluster::start_on(network, "examples", 1);

@@ -8,6 +8,7 @@ mod guest;
 mod hindrances;
 mod install;
 mod nodes;
+mod scale;
 mod security;
 mod strategies;
 mod uninstall;
@@ -23,6 +24,7 @@ pub(crate) use examples::each_example_runs;
 pub(crate) use hindrances::what_hinders_a_start_is_told;
 pub(crate) use install::Installation;
 pub(crate) use nodes::{a_dead_nodes_machine_waits_for_certainty, a_drained_node_is_left};
+pub(crate) use scale::a_thousand_instances_cost_what_a_hundred_do;
 pub(crate) use security::{
     a_launcher_holds_nothing, a_lying_launcher_gains_nothing,
     a_stolen_token_is_good_for_its_node_only, accounts_can_do_what_is_written,
