@@ -90,6 +90,10 @@ pub(crate) async fn a_stolen_token_is_good_for_its_node_only(ferrovirt: &Install
             &patch,
         );
         let tried = tried.await;
+        let label = json!({"metadata": {"labels": {"stolen": "yes"}}});
+        let labelled = thief.patch("v1", "Node", None, &node, &label);
+        let error = labelled.await.expect_err("no label but ours").to_string();
+        assert!(error.contains("kubevirt.io only"), "{error}");
         if node == own {
             tried.expect("a handler writes what belongs to its node");
         } else {
@@ -97,7 +101,6 @@ pub(crate) async fn a_stolen_token_is_good_for_its_node_only(ferrovirt: &Install
                 .expect_err("another node's handler must not")
                 .to_string();
             assert!(error.contains("own node"), "{error}");
-            let label = json!({"metadata": {"labels": {"stolen": "yes"}}});
             let other = thief.patch("v1", "Node", None, own, &label);
             let error = other.await.expect_err("nor its node").to_string();
             assert!(error.contains("own node"), "{error}");
