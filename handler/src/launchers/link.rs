@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use kube_client::ResourceExt;
 use launcher_api::{Event, EventKind, GetGuestInfoRequest, GetStatusRequest, Status, WatchRequest};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -99,6 +100,12 @@ impl Session<'_> {
     /// Listens until the launcher goes away.
     async fn run(mut self) -> Result<(), tonic::Status> {
         let told = status(&mut self.client).await?;
+        // Its place says who it is. One that says otherwise may be another VM's, linked to here.
+        if told.uid != self.link.seen.borrow().vmi.uid().unwrap_or_default() {
+            return Err(tonic::Status::permission_denied(
+                "what listens there runs another VM",
+            ));
+        }
         self.note(told);
         let Link {
             launchers,

@@ -189,6 +189,24 @@ async fn what_a_launcher_plants_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_launcher_of_another_vm_is_not_followed() {
+    let kubelet = Kubelet::new();
+    let says = watch::Sender::new(Status {
+        uid: "another".to_owned(),
+        ..status(Phase::Running)
+    });
+    let _server = Adversary::new(&says).listen(&kubelet.pod("one").join(SOCKET));
+    let mut followed = Followed::start(&kubelet, "one");
+    // It is asked again and again, and never believed until it is the one that it should be.
+    timeout(Duration::from_secs(1), followed.stands_at(Stage::Running))
+        .await
+        .expect_err("it is not followed");
+    assert!(followed.launchers.get("default", "one").is_none());
+    says.send_modify(|status| status.uid.clear());
+    followed.stands_at(Stage::Running).await;
+}
+
+#[tokio::test]
 async fn a_socket_that_nobody_serves_is_tried_again() {
     let kubelet = Kubelet::new();
     let path = kubelet.pod("one").join(SOCKET);
