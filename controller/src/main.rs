@@ -117,7 +117,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
         settings,
         metrics: metrics.clone(),
     };
+    let mut known_settings = known.clone();
     let lead = async {
+        // A pod is made once, and as the settings are by then. No sender ends before the process
+        // does.
+        let _ = known_settings.wait_for(|known| *known).await;
         loop {
             let until = election.win().await;
             metrics.set_leading(true);
