@@ -183,7 +183,7 @@ impl Pod {
     fn sidecars(&mut self, image: &Path) {
         let [disk, socket, console, lock] = [
             "container-disk".into(),
-            self.path("container-disks/image.sock"),
+            self.path("container-disks/volume-image.sock"),
             self.path("runtime/serial0.log"),
             self.path("runtime/init.lock"),
         ];

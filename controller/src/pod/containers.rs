@@ -120,11 +120,12 @@ fn disks<'a>(
     vmi.spec.volumes.iter().filter_map(|volume| {
         let source = volume.container_disk.as_ref()?;
         let path = source.path.as_deref();
+        let socket = format!("volume-{}", volume.name);
         Some(Container {
             image: Some(source.image.clone()),
             image_pull_policy: source.image_pull_policy.map(pull_policy),
             name: fit("volume", &volume.name),
-            ..handing_over(&volume.name, &[("--image", path)], resources)
+            ..handing_over(&socket, &[("--image", path)], resources)
         })
     })
 }
@@ -151,6 +152,9 @@ pub(super) fn boot_image(vmi: &VirtualMachineInstance) -> Option<&KernelBootCont
 
 /// A container that hands `files` of its image to init over the socket `name`. The image may hold
 /// nothing else: the program comes from the node.
+///
+/// A volume's name is the user's choice, so its socket has a prefix: that of a volume named
+/// `kernel-boot` or `init` is neither the kernel's nor init's lock.
 fn handing_over(name: &str, files: &[(&str, Option<&str>)], resources: &Compute) -> Container {
     let socket = format!("/run/container-disks/{name}.sock");
     let mut command = [SIDECAR, "container-disk", "--socket", &socket]

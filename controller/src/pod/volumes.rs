@@ -2,15 +2,15 @@
 //! credentials are made from.
 //!
 //! ```text
-//! /etc/podinfo/vmi                       the instance, from the pod's annotation
-//! /run/container-disks/VOLUME.sock       where a container disk's program listens
-//! /run/virt-launcher/                    the launcher's runtime directory
-//!   claims/VOLUME/disk.img               a claim with a file system
-//!   config/VOLUME/KEY                    config maps and the like, which become disks
-//!   host-disks/VOLUME/FILE               a file of the node
-//!   secrets/VOLUME-{user,network}/KEY    cloud-init's
-//!   secrets/access-INDEX/KEY             an access credential's, by its place in the list
-//! /dev/claims/VOLUME                     a claim that is a block device
+//! /etc/podinfo/vmi                          the instance, from the pod's annotation
+//! /run/container-disks/volume-VOLUME.sock   where a container disk's program listens
+//! /run/virt-launcher/                       the launcher's runtime directory
+//!   claims/VOLUME/disk.img                  a claim with a file system
+//!   config/VOLUME/KEY                       config maps and the like, which become disks
+//!   host-disks/VOLUME/FILE                  a file of the node
+//!   secrets/VOLUME-{user,network}/KEY       cloud-init's
+//!   secrets/access-INDEX/KEY                an access credential's, by its place in the list
+//! /dev/claims/VOLUME                        a claim that is a block device
 //! ```
 
 use std::path::Path;

@@ -64,7 +64,7 @@ pub struct InitArgs {
     /// Wait for the container that hands over kernel and initrd.
     #[arg(long)]
     pub kernel_boot: bool,
-    /// Where these containers listen, as VOLUME.sock and kernel-boot.sock.
+    /// Where these containers listen, as volume-VOLUME.sock and kernel-boot.sock.
     #[arg(long, value_name = "DIRECTORY", default_value = "/run/container-disks")]
     pub container_disks_dir: PathBuf,
     /// How long each of them is waited for, in seconds; default: as long as its image takes to be

@@ -77,7 +77,8 @@ fn prepare(args: &InitArgs) -> anyhow::Result<Kept> {
         container_disks::fetch(&socket, roles, args.container_disks_timeout)
     };
     let disks = args.container_disk.iter().map(|volume| {
-        let handed = fetch(volume, &["disk"]).with_context(|| format!("volume {volume}"))?;
+        let handed = fetch(&format!("volume-{volume}"), &["disk"])
+            .with_context(|| format!("volume {volume}"))?;
         Ok((volume.clone(), handed))
     });
     Ok(Kept {

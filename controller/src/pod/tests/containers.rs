@@ -57,14 +57,15 @@ fn compute_is_told_what_it_waits_for() {
             "volumeroot",
             "root:1",
             "IfNotPresent",
-            "/ferrovirt/virt-sidecar container-disk --socket /run/container-disks/root.sock \
-             --image /images/root.img",
+            "/ferrovirt/virt-sidecar container-disk --socket \
+             /run/container-disks/volume-root.sock --image /images/root.img",
         ),
         (
             "volumeiso",
             "iso",
             "Never",
-            "/ferrovirt/virt-sidecar container-disk --socket /run/container-disks/iso.sock",
+            "/ferrovirt/virt-sidecar container-disk --socket \
+             /run/container-disks/volume-iso.sock",
         ),
         (
             "kernel-boot",
@@ -215,4 +216,36 @@ fn the_service_account_is_the_volumes_or_the_instances() {
         assert_eq!(spec.service_account_name.as_deref(), expected);
         assert_eq!(spec.automount_service_account_token, Some(false));
     }
+}
+
+#[test]
+fn no_volumes_name_is_anybody_elses_socket() {
+    let spec = json!({
+        "domain": {
+            "firmware": {"kernelBoot": {"container": {
+                "image": "kernel", "kernelPath": "/boot/vmlinuz",
+            }}},
+            "devices": {"disks": []},
+        },
+        "volumes": [
+            {"name": "kernel-boot", "containerDisk": {"image": "one"}},
+            {"name": "init", "containerDisk": {"image": "two"}},
+            {"name": "volume-init", "containerDisk": {"image": "three"}},
+        ],
+    });
+    let made = containers(spec, &context());
+    let sockets = made.iter().filter_map(|container| {
+        let command = container.command.as_deref()?;
+        let option = command.iter().position(|word| word == "--socket")?;
+        command
+            .get(option + 1)?
+            .strip_prefix("/run/container-disks/")
+    });
+    let expected = [
+        "volume-kernel-boot.sock",
+        "volume-init.sock",
+        "volume-volume-init.sock",
+        "kernel-boot.sock",
+    ];
+    assert_eq!(sockets.collect::<Vec<_>>(), expected);
 }
