@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube_runtime::watcher::Event;
 
 use super::Seen;
-use crate::status::{Deletion, PodFacts, is_followed};
+use crate::status::{Disruption, PodFacts, is_followed};
 
 /// The VMIs and the launchers' pods of this node.
 #[derive(Debug)]
@@ -126,6 +126,7 @@ pub(super) fn facts(pod: &Pod) -> Option<PodFacts> {
     let ips = status
         .and_then(|status| status.pod_ips.as_deref())
         .unwrap_or_default();
+    let phase = status.and_then(|status| status.phase.as_deref());
     let conditions = status.and_then(|status| status.conditions.as_deref());
     let disrupted = conditions
         .unwrap_or_default()
@@ -136,12 +137,14 @@ pub(super) fn facts(pod: &Pod) -> Option<PodFacts> {
         name: metadata.name.clone()?,
         owner: vmis.next()?.uid.clone(),
         ips: ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect(),
-        deletion: metadata.deletion_timestamp.as_ref().map(|_| {
-            if disrupted {
-                Deletion::Evicted
-            } else {
-                Deletion::Deleted
-            }
-        }),
+        over: matches!(phase, Some("Succeeded" | "Failed")),
+        disruption: if disrupted {
+            Some(Disruption::Evicted)
+        } else {
+            metadata
+                .deletion_timestamp
+                .as_ref()
+                .map(|_| Disruption::Deleted)
+        },
     })
 }

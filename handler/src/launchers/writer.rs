@@ -29,6 +29,10 @@ const WRITES: (u32, Duration) = (5, Duration::from_secs(1));
 /// The kubelet looks at its containers once a second.
 const AWAITED: Duration = Duration::from_secs(3);
 
+/// How long a VM that ended well is not shown as such for want of its pod's end, which says whether
+/// the cluster shut it down.
+const END_AWAITED: Duration = Duration::from_secs(10);
+
 /// How long the API server may take for one write.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -98,13 +102,17 @@ impl Writer<'_> {
             return Step::Over;
         }
         self.announce(&vmi, observed);
-        let deadline = self.awaited_since.map(|since| since + AWAITED);
+        let patience = match self.stage {
+            Stage::Ended(_) => END_AWAITED,
+            _ => AWAITED,
+        };
+        let deadline = self.awaited_since.map(|since| since + patience);
         let patient = deadline.is_none_or(|deadline| Instant::now() < deadline);
         let desired = match decide(&vmi, &seen.pod, observed, patient, &now()) {
             Decision::Nothing => return Step::Wait(None),
             Decision::Await => {
                 let since = *self.awaited_since.get_or_insert_with(Instant::now);
-                return Step::Wait(Some(since + AWAITED));
+                return Step::Wait(Some(since + patience));
             }
             Decision::Write(desired) => desired,
         };
@@ -114,6 +122,7 @@ impl Writer<'_> {
         match self.apply(&vmi, &desired).await {
             Ok(after) => {
                 self.pause = PAUSES.0;
+                self.awaited_since = None;
                 for note in events::between(&vmi, &after, &self.stage) {
                     self.context.events.tell(&after, note);
                 }

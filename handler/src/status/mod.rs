@@ -47,15 +47,17 @@ pub struct PodFacts {
     pub owner: String,
     /// status.podIPs.
     pub ips: Vec<IpAddr>,
-    /// Whether it is being deleted, and why.
-    pub deletion: Option<Deletion>,
+    /// Whether all its containers have ended (status.phase Succeeded or Failed).
+    pub over: bool,
+    /// Whether it is taken away, and why.
+    pub disruption: Option<Disruption>,
 }
 
-/// Why a pod is being deleted.
+/// Why a pod is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion {
-    /// The cluster wants it gone from this node: a drain, a taint, a more important pod
-    /// (condition DisruptionTarget).
+pub enum Disruption {
+    /// The cluster wants it gone from this node: a drain, a taint, a more important pod, or, with
+    /// no deletion, a kubelet that runs short or whose node shuts down (condition DisruptionTarget).
     Evicted,
     /// Somebody deleted it.
     Deleted,
@@ -85,8 +87,8 @@ pub struct Observed {
 pub enum Decision {
     /// It is as it should be, or not ours to write.
     Nothing,
-    /// The pod's addresses and the machine should be in it, and the kubelet and the launcher will
-    /// tell them in a moment.
+    /// The kubelet or the launcher will tell in a moment what it should have: the pod's addresses
+    /// and the machine, or whose wish the end was.
     Await,
     /// The fields of virt-handler are to be these.
     Write(Box<VirtualMachineInstanceStatus>),
@@ -109,7 +111,11 @@ pub fn decide(
     };
     let begins = phase == Phase::Running && current.phase == Some(Phase::Scheduled);
     let addresses = !pod.ips.is_empty() || !interfaces::on_pod_network(&vmi.spec);
-    if patient && begins && !(addresses && report.machine.is_some()) {
+    let incomplete = begins && !(addresses && report.machine.is_some());
+    // A kubelet that puts a pod out says so with the pod's last status and not before
+    // (`mergePodStatus`); until then a guest that was shut down looks like one that wished it.
+    let unclear = phase == Phase::Succeeded && !pod.over && !is_wanted_gone(vmi);
+    if patient && (incomplete || unclear) {
         return Decision::Await;
     }
     let agent = agent(current, report, observed);
@@ -148,6 +154,10 @@ pub fn is_followed(phase: Phase) -> bool {
     matches!(phase, Phase::Scheduled | Phase::Running | Phase::Unknown)
 }
 
+fn is_wanted_gone(vmi: &VirtualMachineInstance) -> bool {
+    vmi.metadata.deletion_timestamp.is_some()
+}
+
 /// The phase that the VMI should have and, where it ended badly, why; `None` where there is
 /// nothing to say yet, or nothing any more.
 fn outcome(
@@ -157,11 +167,13 @@ fn outcome(
     report: &Report,
 ) -> Option<(Phase, Option<&'static str>)> {
     let known = current.phase.filter(|phase| is_followed(*phase))?;
-    let wanted_gone = vmi.metadata.deletion_timestamp.is_some();
-    let disrupted = pod.deletion.filter(|_| !wanted_gone).map(|why| match why {
-        Deletion::Evicted => "Evicted",
-        Deletion::Deleted => "PodDeleted",
-    });
+    let disrupted = pod
+        .disruption
+        .filter(|_| !is_wanted_gone(vmi))
+        .map(|why| match why {
+            Disruption::Evicted => "Evicted",
+            Disruption::Deleted => "PodDeleted",
+        });
     match &report.stage {
         Stage::Starting => None,
         Stage::Running | Stage::Paused(_) | Stage::ShuttingDown => Some((Phase::Running, None)),

@@ -62,7 +62,8 @@ fn pod() -> PodFacts {
             "10.244.1.5".parse().unwrap(),
             "fd00:10:244:1::5".parse().unwrap(),
         ],
-        deletion: None,
+        over: false,
+        disruption: None,
     }
 }
 
@@ -198,8 +199,12 @@ fn what_is_written_is_not_written_again() {
 
 #[test]
 fn phases_go_forward_only() {
+    let over = || PodFacts {
+        over: true,
+        ..pod()
+    };
     let disrupted = |why| PodFacts {
-        deletion: Some(why),
+        disruption: Some(why),
         ..pod()
     };
     let deleted = json!({"metadata": {"deletionTimestamp": "1970-01-01T00:00:01Z"}});
@@ -233,14 +238,14 @@ fn phases_go_forward_only() {
         (
             "Scheduled",
             Told::Succeeded,
-            pod(),
+            over(),
             &no,
             Some((Phase::Succeeded, None)),
         ),
         (
             "Running",
             Told::Succeeded,
-            pod(),
+            over(),
             &no,
             Some((Phase::Succeeded, None)),
         ),
@@ -261,21 +266,21 @@ fn phases_go_forward_only() {
         (
             "Running",
             Told::Succeeded,
-            disrupted(Deletion::Evicted),
+            disrupted(Disruption::Evicted),
             &no,
             Some((Phase::Failed, Some("Evicted"))),
         ),
         (
             "Running",
             Told::Succeeded,
-            disrupted(Deletion::Deleted),
+            disrupted(Disruption::Deleted),
             &no,
             Some((Phase::Failed, Some("PodDeleted"))),
         ),
         (
             "Running",
             Told::Succeeded,
-            disrupted(Deletion::Deleted),
+            disrupted(Disruption::Deleted),
             &deleted,
             Some((Phase::Succeeded, None)),
         ),
@@ -298,6 +303,26 @@ fn phases_go_forward_only() {
         let expected = expected.map(|(phase, reason)| (phase, reason.map(str::to_owned)));
         assert_eq!(found, expected, "{before} {phase:?} {pod:?} {more}");
     }
+}
+
+#[test]
+fn an_end_is_the_guests_own_only_once_its_pod_says_so() {
+    let running = vmi("Running", &json!({}));
+    let ended = observed(told(Told::Succeeded));
+    let at = |pod: &PodFacts, patient| decide(&running, pod, &ended, patient, &time(1));
+    let phase = |decision| match decision {
+        Decision::Write(status) => status.phase,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(at(&pod(), true), Decision::Await);
+    assert_eq!(phase(at(&pod(), false)), Some(Phase::Succeeded));
+    let mut pod = PodFacts {
+        over: true,
+        ..pod()
+    };
+    assert_eq!(phase(at(&pod, true)), Some(Phase::Succeeded));
+    pod.disruption = Some(Disruption::Evicted);
+    assert_eq!(phase(at(&pod, true)), Some(Phase::Failed));
 }
 
 #[test]

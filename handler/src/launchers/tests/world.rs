@@ -8,7 +8,7 @@ use kube_runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::super::world::{World, facts};
-use crate::status::Deletion;
+use crate::status::Disruption;
 
 fn vmi(uid: &str, status: &Value) -> VirtualMachineInstance {
     let vmi = json!({
@@ -129,12 +129,30 @@ fn a_pods_end_has_its_cause() {
         (
             json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
             json!({}),
-            Some(Deletion::Deleted),
+            Some(Disruption::Deleted),
         ),
         (
             json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
             json!({"conditions": [{"type": "DisruptionTarget", "status": "True"}]}),
-            Some(Deletion::Evicted),
+            Some(Disruption::Evicted),
+        ),
+        // The kubelet puts it out, as its node shuts down or has no memory left.
+        (
+            json!({}),
+            json!({
+                "phase": "Running",
+                "conditions": [{
+                    "type": "DisruptionTarget", "status": "True",
+                    "reason": "TerminationByKubelet",
+                }],
+            }),
+            Some(Disruption::Evicted),
+        ),
+        // An eviction that did not come to pass.
+        (
+            json!({}),
+            json!({"conditions": [{"type": "DisruptionTarget", "status": "False"}]}),
+            None,
         ),
     ];
     for (metadata, status, expected) in cases {
@@ -145,7 +163,22 @@ fn a_pods_end_has_its_cause() {
             .extend(metadata.as_object().unwrap().clone());
         found["status"] = status.clone();
         let found = facts(&serde_json::from_value(found).unwrap()).unwrap();
-        assert_eq!(found.deletion, expected, "{metadata} {status}");
+        assert_eq!(found.disruption, expected, "{metadata} {status}");
+    }
+}
+
+#[test]
+fn a_pod_is_over_with_its_last_container() {
+    let cases = [
+        ("Pending", false),
+        ("Running", false),
+        ("Succeeded", true),
+        ("Failed", true),
+    ];
+    for (phase, over) in cases {
+        let mut found = pod("p", "a");
+        found.status.as_mut().unwrap().phase = Some(phase.to_owned());
+        assert_eq!(facts(&found).unwrap().over, over, "{phase}");
     }
 }
 
