@@ -1,5 +1,6 @@
 //! A claim: a block device, or an image in the claim's file system.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::FileTypeExt;
@@ -8,15 +9,16 @@ use std::path::{Path, PathBuf};
 use super::error::VolumeError;
 use super::inspect;
 use super::plan::ALIGNMENT;
-use super::prepare::{BLOCK_SIZES, open_for_guest, write};
+use super::prepare::{BLOCK_SIZES, open_for_guest, persist};
 use crate::convert::BlockSize;
 
 /// The part of a file system's free space that a new image may fill, in percent: what CDI leaves
 /// to the file system itself by default (`filesystemOverhead`).
 const FILLED: u64 = 94;
 
-/// What a file system holds before anybody wrote to it, and what a killed worker leaves.
-const NOTHING: [&str; 2] = ["lost+found", "disk.partial"];
+/// What an image is named until it is whole, around something of its maker's own: other nodes' VMs
+/// may be making theirs in the same claim.
+const UNFINISHED: (&str, &str) = ("disk", ".partial");
 
 /// Where a claim may be; which of the two it is shows when it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,7 @@ impl Claim {
         inspect::opened_raw(volume, path, &file).map(drop)
     }
 
+    /// Makes the image; where somebody else was faster, theirs is kept.
     fn create(&self, volume: &str, capacity: Option<u64>) -> Result<(), VolumeError> {
         let directory = self.file.parent().unwrap_or(&self.file);
         let read = VolumeError::read(volume, directory);
@@ -61,7 +64,7 @@ impl Claim {
             let mut names = entries.map(|entry| entry.map(|entry| entry.file_name()));
             names
                 .find_map(|name| match name {
-                    Ok(name) if NOTHING.iter().any(|nothing| name == *nothing) => None,
+                    Ok(name) if self.is_no_data(&name) => None,
                     other => Some(other),
                 })
                 .transpose()
@@ -83,7 +86,27 @@ impl Claim {
                 available,
             });
         }
-        write(volume, &self.file, |file| file.set_len(size))
+        let made = tempfile::Builder::new()
+            .prefix(UNFINISHED.0)
+            .suffix(UNFINISHED.1)
+            .tempfile_in(directory)
+            .and_then(|file| file.as_file().set_len(size).map(|()| file));
+        persist(
+            volume,
+            made.map_err(VolumeError::write(volume, &self.file))?,
+            &self.file,
+        )
+    }
+
+    /// Whether a name in the claim's file system is nobody's data: what it has before anybody wrote
+    /// to it, the image of somebody who is faster, one that is being made or was never finished.
+    fn is_no_data(&self, name: &OsStr) -> bool {
+        let name = name.as_encoded_bytes();
+        let (prefix, suffix) = UNFINISHED;
+        let image = self.file.file_name().map(OsStr::as_encoded_bytes);
+        name == b"lost+found"
+            || Some(name) == image
+            || (name.starts_with(prefix.as_bytes()) && name.ends_with(suffix.as_bytes()))
     }
 }
 
@@ -121,6 +144,19 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn whoever_was_faster_keeps_the_image() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("disk.img");
+        let device = directory.path().join("device");
+        let claim = Claim { file, device };
+        // Made between the look and the making, as another node's VM may.
+        fs::write(&claim.file, "a guest's").unwrap();
+        claim.create("data", Some(MIB)).unwrap();
+        assert_eq!(fs::read(&claim.file).unwrap(), b"a guest's");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn a_new_image_fits_its_claim() {

@@ -9,7 +9,7 @@ use crds::{HostDisk, HostDiskType, VirtualMachineInstance};
 
 use super::error::VolumeError;
 use super::layout::Layout;
-use super::prepare::open_for_guest;
+use super::prepare::{open_for_guest, persist};
 use super::{inspect, plan};
 use crate::pod::QEMU_ID;
 
@@ -110,11 +110,5 @@ fn create(
             Ok(file)
         });
     let file = made.map_err(VolumeError::write(volume, path))?;
-    match file.persist_noclobber(path) {
-        // Someone else made it in the meantime: as good as ours.
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other
-            .map(drop)
-            .map_err(|error| VolumeError::write(volume, path)(error.error)),
-    }
+    persist(volume, file, path)
 }

@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
 use super::cloud_init::{self, Seed, Text};
 use super::error::VolumeError;
 use super::plan::{Action, Base, Plan, Step};
@@ -216,9 +218,9 @@ fn write_qcow2(
     })
 }
 
-/// Writes a file that is seen only when whole. It need not outlive the machine, so nothing is
+/// Writes a file of this pod's alone, which is seen only when whole. It need not outlive the machine, so nothing is
 /// flushed to the disk.
-pub(super) fn write(
+fn write(
     volume: &str,
     target: &Path,
     content: impl FnOnce(&mut File) -> io::Result<()>,
@@ -235,6 +237,17 @@ pub(super) fn write(
         .and_then(|mut file| content(&mut file))
         .and_then(|()| std::fs::rename(&partial, target));
     written.map_err(VolumeError::write(volume, target))
+}
+
+/// Gives a finished file its name. One that somebody else gave it in the meantime is as good as ours,
+/// and may be in use: it stays.
+pub(super) fn persist(volume: &str, file: NamedTempFile, path: &Path) -> Result<(), VolumeError> {
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other
+            .map(drop)
+            .map_err(|error| VolumeError::write(volume, path)(error.error)),
+    }
 }
 
 fn seed_files(volume: &str, seed: &Seed) -> Result<Vec<(&'static str, Vec<u8>)>, VolumeError> {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -119,10 +119,36 @@ fn an_empty_claim_gets_an_image() {
     let made = fs::metadata(&image).unwrap();
     assert_eq!((made.len(), made.blocks()), (5 * MIB, 0), "sparse");
 
+    // It could be another launcher's, who has yet to finish it.
+    assert_eq!(fs::read(place.join("disk.partial")).unwrap(), b"half");
+
     // It is the guest's from now on.
     put(&image, &[3; 4096]);
     prepare(&plan).unwrap();
     assert_eq!(fs::read(&image).unwrap(), [3; 4096]);
+}
+
+#[test]
+fn machines_that_find_a_claim_empty_at_once_share_its_image() {
+    const MACHINES: usize = 16;
+    let directory = TempDir::new().unwrap();
+    let layout = layout(&directory);
+    let image = layout.claim("data");
+    fs::create_dir_all(image.parent().unwrap()).unwrap();
+    let plan = plan(&claim(false, Some("5Mi")), &layout).unwrap();
+    let begin = Barrier::new(MACHINES);
+    let used = |()| {
+        begin.wait();
+        prepare(&plan).unwrap();
+        fs::metadata(&image).unwrap().ino()
+    };
+    let used: Vec<_> = std::thread::scope(|scope| {
+        let machines = [(); MACHINES].map(|()| scope.spawn(|| used(())));
+        machines.map(|machine| machine.join().unwrap()).into()
+    });
+    assert_eq!(used, [fs::metadata(&image).unwrap().ino(); MACHINES]);
+    let left = fs::read_dir(image.parent().unwrap()).unwrap();
+    assert_eq!(left.count(), 1, "nothing unfinished is left");
 }
 
 #[test]
