@@ -66,6 +66,8 @@ struct Cluster {
     vmi: Option<VirtualMachineInstance>,
     pod: Option<Launcher>,
     node_ready: bool,
+    /// Somebody asked the machine to start under the strategy that it has now.
+    asked: bool,
     now: i64,
     uids: u32,
 }
@@ -89,6 +91,7 @@ impl Cluster {
             vmi: None,
             pod: None,
             node_ready: true,
+            asked: false,
             now: 1000,
             uids: 0,
         }
@@ -108,11 +111,15 @@ impl Cluster {
         match happening {
             Happening::Strategy(strategy) => {
                 if let Some(vm) = &mut self.vm {
+                    self.asked &= vm.spec.run_strategy == Some(strategy);
                     vm.spec.run_strategy = Some(strategy);
                     vm.metadata.generation = vm.metadata.generation.map(|number| number + 1);
                 }
             }
-            Happening::AskToStart => self.ask(json!({"action": "Start"})),
+            Happening::AskToStart => {
+                self.asked = true;
+                self.ask(json!({"action": "Start"}));
+            }
             Happening::AskToStop => {
                 if let Some(vmi) = &self.vmi {
                     self.ask(json!({"action": "Stop", "uid": vmi.metadata.uid}));
@@ -248,6 +255,7 @@ impl Cluster {
                 assert_eq!(vmi.metadata.deletion_timestamp.replace(now), None);
             }
             vm::Write::SetAlways => {
+                assert!(self.asked, "{self:#?}");
                 let vm = self.vm.as_mut().unwrap();
                 let before = vm.spec.run_strategy.replace(RunStrategy::Always);
                 assert_eq!(before, Some(RunStrategy::Halted));
@@ -330,7 +338,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// Whatever happens: writes come to an end, none is repeated, there is never a second pod, what
-    /// ended stays ended, and nothing goes before what is below it is gone.
+    /// ended stays ended, nothing goes before what is below it is gone, and nothing that is Halted
+    /// starts unless somebody asks.
     #[test]
     fn decisions_come_to_rest(happenings in prop::collection::vec(happening(), 1..60)) {
         let mut cluster = Cluster::new();

@@ -8,7 +8,8 @@
 //! | Once           | start                | keep           | keep         | keep          |
 //! | Halted         | nothing; asked to start, it becomes Always | delete | delete | delete |
 //!
-//! Starting again is deleting the instance, and starting when it is gone.
+//! Starting again is deleting the instance, and starting when it is gone. What was asked for before a
+//! machine became Halted no longer counts.
 
 use std::time::Duration;
 
@@ -104,13 +105,21 @@ pub(super) fn requests(
     snapshot: &VmSnapshot,
     requests: &[VirtualMachineStateChangeRequest],
 ) -> Vec<VirtualMachineStateChangeRequest> {
+    let strategy = run_strategy(&snapshot.vm);
+    let status = snapshot.vm.status.as_ref();
+    let followed = status.and_then(|status| status.run_strategy);
+    let halts = strategy == RunStrategy::Halted && followed.is_some_and(|it| it != strategy);
+    if halts {
+        // They were meant for the strategy before it. A start, left alone, would undo it.
+        return Vec::new();
+    }
     let vmi = snapshot.own();
     let left = requests.iter().skip_while(|request| is_done(request, vmi));
     let mut left: Vec<_> = left.cloned().collect();
     let rerun = vmi.is_some_and(|vmi| {
         vmi.metadata.deletion_timestamp.is_none() && phase(vmi) == Phase::Failed
     });
-    if rerun && left.is_empty() && run_strategy(&snapshot.vm) == RunStrategy::RerunOnFailure {
+    if rerun && left.is_empty() && strategy == RunStrategy::RerunOnFailure {
         left.push(VirtualMachineStateChangeRequest {
             action: Ask::Start,
             data: Default::default(),

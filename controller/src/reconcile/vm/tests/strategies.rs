@@ -110,6 +110,39 @@ fn a_request_is_kept_until_it_is_done() {
 }
 
 #[test]
+fn halted_undoes_what_was_asked_for_before_it() {
+    let start = || json!({"action": "Start"});
+    let stop = || json!({"action": "Stop", "uid": "vmi-uid"});
+    let going = || Some(deleting(in_phase("Running")));
+    type Case = (Value, Option<VirtualMachineInstance>, Vec<Value>, bool);
+    let cases: [Case; 8] = [
+        // The controller's own request, in the back-off.
+        (json!("RerunOnFailure"), None, vec![start()], false),
+        (json!("RerunOnFailure"), going(), vec![start()], false),
+        // A restart.
+        (json!("Manual"), None, vec![start()], false),
+        (json!("Manual"), going(), vec![stop(), start()], false),
+        (json!("Always"), None, vec![start()], false),
+        // It was Halted when it was asked to start, with its instance gone and not gone yet.
+        (json!("Halted"), None, vec![start()], true),
+        (json!("Halted"), going(), vec![start()], true),
+        (Value::Null, None, vec![start()], true),
+    ];
+    for (followed, vmi, requests, starts) in cases {
+        let case = format!("{followed} {requests:?}");
+        let status = json!({"runStrategy": followed, "stateChangeRequests": requests});
+        let vm = machine(json!({"runStrategy": "Halted"}), status);
+        let mut snapshot = snapshot(vm, vmi);
+        let status = settled(snapshot.clone());
+        assert_eq!(!status.state_change_requests.is_empty(), starts, "{case}");
+        snapshot.vmi = None;
+        Arc::make_mut(&mut snapshot.vm).status = Some(status);
+        let said = words(&decide(&snapshot, at(1000)));
+        assert_eq!(said == "always", starts, "{case}: {said}");
+    }
+}
+
+#[test]
 fn a_failure_under_rerun_on_failure_is_noted_before_the_instance_goes() {
     let vm = machine(
         json!({"runStrategy": "RerunOnFailure"}),
