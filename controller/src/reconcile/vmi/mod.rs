@@ -203,9 +203,13 @@ pub(super) fn is_final(phase: Phase) -> bool {
     matches!(phase, Phase::Succeeded | Phase::Failed)
 }
 
-/// The instance was seen to run, whatever became of it.
+/// The instance ran, whatever became of it: it was seen to, or it ended well, which what never ran
+/// does only by request. The handler may have been away meanwhile.
 pub(super) fn ran(vmi: &VirtualMachineInstance) -> bool {
-    let runs = matches!(phase(vmi), Phase::Running | Phase::Unknown);
+    let runs = matches!(
+        phase(vmi),
+        Phase::Running | Phase::Unknown | Phase::Succeeded
+    );
     let status = vmi.status.as_ref();
     runs || status.is_some_and(|status| {
         let mut transitions = status.phase_transition_timestamps.iter();

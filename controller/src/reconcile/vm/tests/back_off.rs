@@ -96,6 +96,10 @@ fn failures_are_forgotten_after_a_run() {
         ("Always", Some(in_phase("Running")), false),
         ("Always", Some(in_phase("Failed")), false),
         ("Always", Some(made(json!({"phase": "Scheduled"}))), true),
+        // It failed before it ran.
+        ("Always", Some(made(json!({"phase": "Failed"}))), true),
+        // It ran unseen.
+        ("Always", Some(made(json!({"phase": "Succeeded"}))), false),
         (
             "RerunOnFailure",
             Some(made(json!({"phase": "Scheduled"}))),
