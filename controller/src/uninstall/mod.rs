@@ -4,17 +4,17 @@
 //!  namespace, CRDs, roles: all are being deleted, in any order, within a second
 //!    CRDs wait for their objects --> their finalizers --> pods, which end --> finalizers removed
 //!    this program may still act: its account waits for `ferrovirt.io/uninstall`,
-//!                                its role `ferrovirt-uninstall` is the CRD's, and goes with it
+//!                                its role `ferrovirt-uninstall` is the CRDs', and goes with the last
 //! ```
 //!
 //! No leader is needed for it: nothing is made any more, and what is removed twice is removed.
 
-use std::collections::HashSet;
+mod plan;
+
 use std::fmt::Debug;
 use std::pin::pin;
 use std::time::Duration;
 
-use crds::{VirtualMachine, VirtualMachineInstance};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
@@ -32,6 +32,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use self::plan::{Left, plan, shorter};
 use crate::error::Chain;
 use crate::pod;
 use crate::reconcile::{vm, vmi};
@@ -44,15 +45,19 @@ pub const ROLE: &str = "ferrovirt-uninstall";
 const ACCOUNT: &str = "virt-controller";
 /// The definition whose deletion is an uninstallation: its objects are running machines.
 const DEFINITION: &str = "virtualmachineinstances.kubevirt.io";
+/// The definition that is deleted with it, sooner or later.
+const MACHINES: &str = "virtualmachines.kubevirt.io";
 
 /// The most that a machine has to shut down, in seconds. The account is good for 60 s after its
 /// deletion (the leeway of Kubernetes' token validation).
 const GRACE: u32 = 20;
 /// When pods are not waited for any more: a node that is not there must not hold everything up.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// When nothing is waited for any more: what cannot be let go of must not hold the namespace up.
+const END: Duration = Duration::from_secs(45);
 /// How often what is left is looked at.
 const EVERY: Duration = Duration::from_millis(500);
-/// How long after SIGTERM an uninstallation may begin: the namespace can go first.
+/// How long one deletion may follow another that is part of the same uninstallation.
 const SUSPENSE: Duration = Duration::from_secs(5);
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
@@ -71,17 +76,14 @@ pub async fn prepare(client: &Client, namespace: &str) {
 
 async fn try_prepare(client: &Client, namespace: &str) -> Kube<()> {
     let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
-    let definition = definitions.get(DEFINITION).await?;
-    let owner = OwnerReference {
-        api_version: CustomResourceDefinition::api_version(&()).into_owned(),
-        kind: CustomResourceDefinition::kind(&()).into_owned(),
-        name: DEFINITION.to_owned(),
-        uid: definition.uid().unwrap_or_default(),
-        ..OwnerReference::default()
-    };
+    // Collected when none of them is left: whichever goes last has objects to be let go of.
+    let owners = [
+        owner(&definitions.get(DEFINITION).await?),
+        owner(&definitions.get(MACHINES).await?),
+    ];
     let metadata = ObjectMeta {
         name: Some(ROLE.to_owned()),
-        owner_references: Some(vec![owner]),
+        owner_references: Some(owners.into()),
         ..ObjectMeta::default()
     };
     let role = ClusterRole {
@@ -116,6 +118,16 @@ async fn try_prepare(client: &Client, namespace: &str) -> Kube<()> {
     set_finalizers(&accounts, &account, &finalizers).await
 }
 
+fn owner(definition: &PartialObjectMeta<CustomResourceDefinition>) -> OwnerReference {
+    OwnerReference {
+        api_version: CustomResourceDefinition::api_version(&()).into_owned(),
+        kind: CustomResourceDefinition::kind(&()).into_owned(),
+        name: definition.name_any(),
+        uid: definition.uid().unwrap_or_default(),
+        ..OwnerReference::default()
+    }
+}
+
 /// What finishing takes: nothing can be made with it.
 fn rules(namespace: &str) -> Vec<PolicyRule> {
     let rule = |group: &str, resources: &[&str], names: &[&str], verbs: &[&str]| {
@@ -137,7 +149,7 @@ fn rules(namespace: &str) -> Vec<PolicyRule> {
         rule(
             "apiextensions.k8s.io",
             &["customresourcedefinitions"],
-            &[DEFINITION],
+            &[DEFINITION, MACHINES],
             &["get", "list", "watch"],
         ),
     ]
@@ -193,17 +205,10 @@ pub async fn terminated(client: &Client, namespace: &str) {
 }
 
 async fn ending(client: &Client, namespace: &str) -> Kube<Ending> {
-    let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
-    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
-    let going = |metadata: Option<ObjectMeta>| {
-        metadata.is_none_or(|metadata| metadata.deletion_timestamp.is_some())
-    };
-    let definition = definitions.get_opt(DEFINITION).await?;
-    if going(definition.map(|definition| definition.metadata)) {
+    if is_going::<CustomResourceDefinition>(client, DEFINITION).await? {
         return Ok(Ending::Uninstallation);
     }
-    let namespace = namespaces.get_opt(namespace).await?;
-    Ok(match going(namespace.map(|namespace| namespace.metadata)) {
+    Ok(match is_going::<Namespace>(client, namespace).await? {
         true => Ending::Namespace,
         false => Ending::Replaced,
     })
@@ -215,8 +220,7 @@ pub async fn finish(client: &Client, namespace: &str) {
     info!("uninstalling: ending all machines");
     let begun = Instant::now();
     loop {
-        let forced = begun.elapsed() >= PATIENCE;
-        match step(client, forced).await {
+        match step(client, begun.elapsed()).await {
             Ok(true) => break,
             Ok(false) => {}
             Err(kube_client::Error::Api(status)) if status.code == 401 => {
@@ -225,6 +229,10 @@ pub async fn finish(client: &Client, namespace: &str) {
             }
             Err(error) => warn!("uninstalling: {}", Chain(&error)),
         }
+        if begun.elapsed() >= END {
+            warn!("uninstalling: not everything could be let go of");
+            break;
+        }
         sleep(EVERY).await;
     }
     // At once: with the last machine the definitions go, and with them the role.
@@ -232,81 +240,104 @@ pub async fn finish(client: &Client, namespace: &str) {
     info!("uninstalled");
 }
 
-/// Does what can be done now. Returns whether nothing is left to do.
-async fn step(client: &Client, forced: bool) -> Kube<bool> {
+/// Does what can be done now. Returns whether nothing is left to do. What fails keeps nothing else
+/// from being done, and is tried again.
+async fn step(client: &Client, elapsed: Duration) -> Kube<bool> {
     let selector = format!("{}={}", pod::APP, pod::LAUNCHER);
     let pods: Api<Pod> = Api::all(client.clone());
-    let pods = pods.list(&ListParams::default().labels(&selector)).await?;
-    for pod in &pods {
+    let left = Left {
+        // Asked first: a definition that is going gets no more objects than are listed then.
+        undefined: is_going::<CustomResourceDefinition>(client, MACHINES).await?,
+        pods: pods
+            .list(&ListParams::default().labels(&selector))
+            .await?
+            .items,
+        vmis: list(client).await?,
+        vms: list(client).await?,
+    };
+    for pod in &left.pods {
         if let Some(seconds) = shorter(pod) {
-            let api: Api<Pod> =
-                Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+            let api = namespaced(client, pod);
             let params = DeleteParams::default().grace_period(seconds);
-            done(api.delete(&pod.name_any(), &params).await.map(drop))?;
+            // A pod that is left holds its instance.
+            succeeds("deleting pod", pod, api.delete(&pod.name_any(), &params)).await;
         }
     }
-    let left: HashSet<_> = pods
-        .iter()
-        .filter_map(|pod| pod.labels().get(pod::CREATED_BY))
-        .filter(|_| !forced)
-        .collect();
-    let vmis = list::<VirtualMachineInstance>(client).await?;
-    let (held, free): (Vec<_>, Vec<_>) = vmis.iter().partition(|vmi| {
-        vmi.metadata
-            .uid
-            .as_ref()
-            .is_some_and(|uid| left.contains(uid))
-    });
-    for vmi in free {
-        let api = namespaced::<VirtualMachineInstance>(client, vmi);
-        remove_finalizer(&api, vmi, vmi::FINALIZER).await?;
+    let plan = plan(&left, elapsed);
+    let mut free = true;
+    for vmi in plan.vmis {
+        let api = namespaced(client, vmi);
+        let removal = remove_finalizer(&api, vmi, vmi::FINALIZER);
+        free &= succeeds("letting go of instance", vmi, removal).await;
     }
-    let held: HashSet<_> = held
-        .iter()
-        .map(|vmi| (vmi.namespace(), vmi.name_any()))
-        .collect();
-    // Machines whose definition stays are kept.
-    let vms = list::<VirtualMachine>(client).await?;
-    let going = vms
-        .iter()
-        .filter(|vm| vm.metadata.deletion_timestamp.is_some());
-    for vm in going.filter(|vm| !held.contains(&(vm.namespace(), vm.name_any()))) {
-        let api = namespaced::<VirtualMachine>(client, vm);
-        remove_finalizer(&api, vm, vm::FINALIZER).await?;
+    for vm in plan.vms {
+        let api = namespaced(client, vm);
+        let removal = remove_finalizer(&api, vm, vm::FINALIZER);
+        free &= succeeds("letting go of machine", vm, removal).await;
     }
     // One that was made just now is seen the next time, as long as its definition is there.
-    Ok(held.is_empty())
+    Ok(plan.last && free)
 }
 
-/// The grace that the pod is deleted with, unless it is being deleted with that or less.
-fn shorter(pod: &Pod) -> Option<u32> {
-    let spec = pod.spec.as_ref();
-    let own = spec.and_then(|spec| spec.termination_grace_period_seconds);
-    let wanted = own.map_or(GRACE, |own| u32::try_from(own).unwrap_or(GRACE).min(GRACE));
-    let given = pod.metadata.deletion_grace_period_seconds;
-    match (&pod.metadata.deletion_timestamp, given) {
-        (Some(_), Some(given)) if given <= i64::from(wanted) => None,
-        _ => Some(wanted),
-    }
-}
-
-/// Lets this program's account go, if it is being deleted.
-async fn release(client: &Client, namespace: &str) {
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let released = async {
-        match accounts.get_opt(ACCOUNT).await? {
-            Some(account) if account.meta().deletion_timestamp.is_some() => {
-                remove_finalizer(&accounts, &account, FINALIZER).await
-            }
-            _ => Ok(()),
+/// Waits for the answer. Returns whether it is done, and says why where it is not.
+async fn succeeds<T>(
+    what: &str,
+    object: &impl ResourceExt,
+    answer: impl Future<Output = Kube<T>>,
+) -> bool {
+    match done(answer.await.map(drop)) {
+        Ok(()) => true,
+        Err(error) => {
+            let namespace = object.namespace().unwrap_or_default();
+            let name = object.name_any();
+            warn!("{what} {namespace}/{name}: {}", Chain(&error));
+            false
         }
-    };
-    if let Err(error) = released.await {
-        warn!(
-            "letting go of ServiceAccount {namespace}/{ACCOUNT}: {}",
-            Chain(&error)
-        );
     }
+}
+
+/// Lets this program's account go, if that is being deleted, or will be in a moment.
+async fn release(client: &Client, namespace: &str) {
+    let begun = Instant::now();
+    loop {
+        match try_release(client, namespace).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => warn!(
+                "letting go of ServiceAccount {namespace}/{ACCOUNT}: {}",
+                Chain(&error)
+            ),
+        }
+        if begun.elapsed() >= SUSPENSE {
+            return;
+        }
+        sleep(EVERY).await;
+    }
+}
+
+/// Returns whether the account is let go of.
+async fn try_release(client: &Client, namespace: &str) -> Kube<bool> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let Some(account) = accounts.get_opt(ACCOUNT).await? else {
+        return Ok(true);
+    };
+    // A namespace may delete its accounts after its pods, and this is one's last act.
+    let going = account.meta().deletion_timestamp.is_some()
+        || is_going::<Namespace>(client, namespace).await?;
+    if going {
+        remove_finalizer(&accounts, &account, FINALIZER).await?;
+    }
+    Ok(going)
+}
+
+/// The object is being deleted, or gone.
+async fn is_going<K>(client: &Client, name: &str) -> Kube<bool>
+where
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<PartialObjectMeta<K>> = Api::all(client.clone());
+    let object = api.get_opt(name).await?;
+    Ok(object.is_none_or(|object| object.metadata.deletion_timestamp.is_some()))
 }
 
 /// The objects of a kind; none where the kind is gone.
@@ -325,7 +356,7 @@ where
     }
 }
 
-fn namespaced<K>(client: &Client, object: &PartialObjectMeta<K>) -> Api<PartialObjectMeta<K>>
+fn namespaced<K>(client: &Client, object: &K) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
@@ -386,47 +417,15 @@ fn done(answer: Kube<()>) -> Kube<()> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::PodSpec;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use k8s_openapi::jiff::Timestamp;
-
     use super::*;
-
-    #[test]
-    fn a_pod_gets_no_more_grace_than_there_is_time() {
-        // Its own grace, the grace of its deletion, and the grace that it is deleted with.
-        let cases = [
-            (Some(60), None, Some(20)),
-            (Some(5), None, Some(5)),
-            (None, None, Some(20)),
-            (Some(60), Some(60), Some(20)),
-            (Some(60), Some(20), None),
-            (Some(60), Some(0), None),
-            (Some(5), Some(10), Some(5)),
-        ];
-        for (own, given, expected) in cases {
-            let pod = Pod {
-                metadata: ObjectMeta {
-                    deletion_timestamp: given.map(|_| Time(Timestamp::UNIX_EPOCH)),
-                    deletion_grace_period_seconds: given,
-                    ..ObjectMeta::default()
-                },
-                spec: Some(PodSpec {
-                    termination_grace_period_seconds: own,
-                    ..PodSpec::default()
-                }),
-                status: None,
-            };
-            assert_eq!(shorter(&pod), expected, "{own:?} {given:?}");
-        }
-    }
 
     #[test]
     fn there_is_time_for_what_is_waited_for() {
         // The account is good for a minute; the namespace may have gone first.
         let pods = Duration::from_secs(u64::from(GRACE));
         assert!(pods + 2 * EVERY < PATIENCE);
-        assert!(SUSPENSE + PATIENCE + RETRY < Duration::from_secs(60));
+        assert!(PATIENCE + 2 * EVERY < END);
+        assert!(SUSPENSE + END + SUSPENSE < Duration::from_secs(60));
     }
 
     #[test]
