@@ -26,6 +26,8 @@ enum Happening {
     Bind,
     GuestRuns,
     GuestEnds(i32),
+    HelpersEnd,
+    NodeShutsDown,
     KubeletRemovesPod,
     NodeIsLost,
     NodeIsBack,
@@ -52,6 +54,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => Just(Bind),
         6 => Just(GuestRuns),
         3 => prop_oneof![Just(0), Just(1), Just(3)].prop_map(GuestEnds),
+        3 => Just(HelpersEnd),
+        1 => Just(NodeShutsDown),
         6 => Just(KubeletRemovesPod),
         1 => Just(NodeIsLost),
         2 => Just(NodeIsBack),
@@ -158,6 +162,24 @@ impl Cluster {
                         status,
                         ..Ended::default()
                     });
+                }
+            }
+            Happening::HelpersEnd => {
+                if let Some(pod) = &mut self.pod
+                    && let Some(ended) = &pod.ended
+                {
+                    pod.over.get_or_insert(PodOver {
+                        succeeded: ended.status == 0,
+                        ..PodOver::default()
+                    });
+                }
+            }
+            Happening::NodeShutsDown => {
+                let pod = self.pod.as_mut().filter(|pod| pod.node.is_some());
+                if let Some(pod) = pod.filter(|pod| pod.over.is_none()) {
+                    pod.ended.get_or_insert_default();
+                    pod.disruption = Some(PodCondition::default());
+                    pod.over = Some(PodOver::default());
                 }
             }
             Happening::KubeletRemovesPod => {

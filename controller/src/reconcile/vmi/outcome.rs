@@ -48,8 +48,9 @@ pub(super) fn outcome(pod: &Launcher, asked: bool, ran: bool) -> Option<Outcome>
     if pod.ended.is_none() && over.is_none() {
         return None;
     }
-    // A machine that is taken away is shut down, which looks like its own wish.
-    if pod.deleting && !asked {
+    // A machine that is taken away is shut down, which looks like its own wish. The kubelet takes it
+    // away without a deletion: its node shuts down, or is short of something.
+    if (pod.deleting || pod.disruption.is_some()) && !asked {
         return Some(taken(pod.disruption.as_ref()));
     }
     let Some(ended) = &pod.ended else {
@@ -61,6 +62,8 @@ pub(super) fn outcome(pod: &Launcher, asked: bool, ran: bool) -> Option<Outcome>
     };
     let said = or(&ended.message, "the launcher did not say why");
     Some(match ended.status {
+        // That it has taken the machine away the kubelet tells only when all containers have ended.
+        ENDED if over.is_none() && !asked => return None,
         ENDED => Outcome::SUCCEEDED,
         FAILED if ran => Outcome::failed("GuestCrashed", said),
         FAILED => Outcome::failed("StartFailed", said),
@@ -79,7 +82,7 @@ pub(super) fn outcome(pod: &Launcher, asked: bool, ran: bool) -> Option<Outcome>
     })
 }
 
-/// The pod was deleted under the machine: evicted, preempted, drained, or by hand.
+/// The pod was taken from under the machine: evicted, preempted, drained, or deleted by hand.
 fn taken(disruption: Option<&PodCondition>) -> Outcome {
     match disruption {
         Some(why) => Outcome::failed(

@@ -15,10 +15,28 @@ fn a_pod_that_is_over_is_the_end() {
         ended: ended(0, "Completed", ""),
         ..bound()
     };
+    let put_out = |status| Launcher {
+        disruption: condition("True", "TerminationByKubelet", "node is shutting down"),
+        ended: ended(status, "", ""),
+        over: over(false, "Terminated"),
+        ..bound()
+    };
     use Phase::{Failed, Succeeded};
     let evicted = condition("True", "EvictionByEvictionAPI", "Eviction API: evicting");
     let cases = [
-        (with(ended(0, "Completed", ""), None), Succeeded, "", ""),
+        (
+            with(ended(0, "Completed", ""), over(true, "")),
+            Succeeded,
+            "",
+            "",
+        ),
+        // The machine ended well; what only helps it did not.
+        (
+            with(ended(0, "Completed", ""), over(false, "")),
+            Succeeded,
+            "",
+            "",
+        ),
         (with(None, over(true, "")), Succeeded, "", ""),
         (
             with(
@@ -68,6 +86,19 @@ fn a_pod_that_is_over_is_the_end() {
             "Evicted",
             "the pod was evicted: Eviction API: evicting",
         ),
+        // By the kubelet: there is no deletion.
+        (
+            put_out(0),
+            Failed,
+            "Evicted",
+            "the pod was evicted: node is shutting down",
+        ),
+        (
+            put_out(3),
+            Failed,
+            "Evicted",
+            "the pod was evicted: node is shutting down",
+        ),
     ];
     for (pod, phase, why, said) in cases {
         for before in ["Running", "Unknown"] {
@@ -90,6 +121,16 @@ fn a_pod_that_is_over_is_the_end() {
             }
         }
     }
+}
+
+#[test]
+fn whose_wish_an_end_was_is_known_when_the_pod_is_over() {
+    let pod = Launcher {
+        ended: ended(0, "Completed", ""),
+        ..bound()
+    };
+    let status = settled(snapshot(in_phase("Running"), Some(pod)));
+    assert_eq!(status.phase, Some(Phase::Running));
 }
 
 #[test]
@@ -130,22 +171,22 @@ fn the_pod_says_why_where_the_handler_has_said_that() {
 
 #[test]
 fn what_was_asked_to_end_ends_well() {
-    let going = |ended| Launcher {
-        deleting: true,
-        ended,
-        ..bound()
-    };
     let cases = [
         (None, Phase::Running),
         (ended(0, "Completed", ""), Phase::Succeeded),
         (ended(3, "Error", "why"), Phase::Failed),
     ];
     for (ended, phase) in cases {
-        let vmi = deleting(in_phase("Running"));
-        assert_eq!(
-            settled(snapshot(vmi, Some(going(ended)))).phase,
-            Some(phase)
-        );
+        for disruption in [None, condition("True", "EvictionByEvictionAPI", "")] {
+            let going = Launcher {
+                deleting: true,
+                disruption,
+                ended: ended.clone(),
+                ..bound()
+            };
+            let vmi = deleting(in_phase("Running"));
+            assert_eq!(settled(snapshot(vmi, Some(going))).phase, Some(phase));
+        }
     }
 }
 
@@ -202,6 +243,7 @@ fn a_deletion_waits_for_the_pod() {
 fn events_tell_what_is_wrong_from_what_is_not() {
     let shut_down = Launcher {
         ended: ended(0, "", ""),
+        over: over(true, ""),
         ..bound()
     };
     let failed = Launcher {
