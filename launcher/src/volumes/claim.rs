@@ -91,11 +91,8 @@ impl Claim {
             .suffix(UNFINISHED.1)
             .tempfile_in(directory)
             .and_then(|file| file.as_file().set_len(size).map(|()| file));
-        persist(
-            volume,
-            made.map_err(VolumeError::write(volume, &self.file))?,
-            &self.file,
-        )
+        let file = made.map_err(VolumeError::write(volume, &self.file))?;
+        persist(volume, file, &self.file)
     }
 
     /// Whether a name in the claim's file system is nobody's data: what it has before anybody wrote

@@ -218,8 +218,8 @@ fn write_qcow2(
     })
 }
 
-/// Writes a file of this pod's alone, which is seen only when whole. It need not outlive the machine, so nothing is
-/// flushed to the disk.
+/// Writes a file of this pod's alone, which is seen only when whole. It need not outlive the
+/// machine, so nothing is flushed to the disk.
 fn write(
     volume: &str,
     target: &Path,
