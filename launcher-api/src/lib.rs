@@ -60,25 +60,50 @@ pub enum ConnectError {
 
 /// A client of the launcher whose runtime directory is `dir`.
 ///
-/// The path may be longer than a socket address (108 bytes): the connection goes through
-/// `/proc/self/fd`.
-///
 /// # Errors
 /// [`ConnectError`], one variant a step.
 pub async fn connect(dir: &Path) -> Result<launcher_client::LauncherClient<Channel>, ConnectError> {
-    let socket = resolve(dir)?;
-    // The address is not used: the connector has the socket already.
-    let channel = Endpoint::from_static("http://launcher")
-        .connect_with_connector(tower::service_fn(move |_| {
-            let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        }))
-        .await
-        .map_err(|source| ConnectError::Transport {
-            path: dir.to_owned(),
-            source,
-        })?;
-    Ok(launcher_client::LauncherClient::new(channel))
+    LauncherSocket::find(dir)?.connect().await
+}
+
+/// A launcher's socket, before a word is exchanged: whoever may find it need not be who connects.
+#[derive(Debug)]
+pub struct LauncherSocket {
+    dir: PathBuf,
+    socket: OwnedFd,
+}
+
+impl LauncherSocket {
+    /// The socket of the launcher whose runtime directory is `dir`.
+    ///
+    /// # Errors
+    /// [`ConnectError::Directory`] or [`ConnectError::Socket`].
+    pub fn find(dir: &Path) -> Result<Self, ConnectError> {
+        Ok(Self {
+            dir: dir.to_owned(),
+            socket: resolve(dir)?,
+        })
+    }
+
+    /// A client of the launcher that listens there.
+    ///
+    /// The path may be longer than a socket address (108 bytes): the connection goes through
+    /// `/proc/self/fd`.
+    ///
+    /// # Errors
+    /// [`ConnectError::Transport`].
+    pub async fn connect(self) -> Result<launcher_client::LauncherClient<Channel>, ConnectError> {
+        let Self { dir, socket } = self;
+        // The address is not used: the connector has the socket already.
+        let channel = Endpoint::from_static("http://launcher")
+            .connect_with_connector(tower::service_fn(move |_| {
+                let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            }))
+            .await
+            .map_err(|source| ConnectError::Transport { path: dir, source })?;
+        Ok(launcher_client::LauncherClient::new(channel))
+    }
 }
 
 /// Reads a regular file that the launcher wrote into its runtime directory, `limit` bytes of it at

@@ -146,7 +146,10 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
             blocking(shutdown(vm.find(&root)?, grace_period))?;
         }
         Command::Dumpxml(vm) => blocking(dump_xml(vm.find(&root)?))?,
-        Command::Probe(args) => blocking(async { Ok(probe::probe(&args).await?) })?,
+        Command::Probe(args) => {
+            let socket = probe::approach(&args)?;
+            blocking(async { Ok(probe::probe(socket, &args).await?) })?;
+        }
         Command::Init(args) if args.supervise => return Ok(init::supervise(&args)?.into()),
         // Becomes the supervising stage, so it returns only to tell of an error.
         Command::Init(args) => match init::set_up(&args)? {},

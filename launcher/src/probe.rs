@@ -3,14 +3,19 @@
 //!
 //! ```text
 //! kubelet ─exec─▶ virt-launcher probe ─launcher.sock─▶ worker ─▶ the guest's agent
+//!                 root ──▶ uid 107
 //! ```
+//!
+//! The kubelet executes it as it does init, as root and with all that set-up takes, while the guest
+//! runs, which may have taken its worker over: nothing is read from there before that is given up.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use launcher_api::{GuestExecRequest, GuestPingRequest};
+use launcher_api::{GuestExecRequest, GuestPingRequest, LauncherSocket};
 
-use crate::pod;
+use crate::init::{PrivilegeError, drop_all};
+use crate::pod::{self, QEMU_ID};
 
 /// The longest part of what a command said that is shown, in characters.
 const SAID: usize = 200;
@@ -41,6 +46,9 @@ pub enum ProbeError {
     /// There is no worker at this moment.
     #[error(transparent)]
     Connect(#[from] launcher_api::ConnectError),
+    /// What the kubelet gave could not be given up.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The guest's agent did not do it.
     #[error("{}", .0.message())]
     Refused(#[from] tonic::Status),
@@ -59,18 +67,29 @@ pub enum ProbeError {
     TimedOut(u32),
 }
 
+/// Finds the worker's socket, which in a local VM lies where only root may go, and gives up root and
+/// every capability. Called while this process has one thread: capabilities are a thread's.
+///
+/// # Errors
+/// [`ProbeError::Connect`] or [`ProbeError::Privileges`].
+pub fn approach(args: &ProbeArgs) -> Result<LauncherSocket, ProbeError> {
+    let socket = LauncherSocket::find(&args.runtime_dir)?;
+    drop_all(QEMU_ID, false)?;
+    Ok(socket)
+}
+
 /// Asks once.
 ///
 /// # Errors
 /// [`ProbeError`]: the probe has failed.
-pub async fn probe(args: &ProbeArgs) -> Result<(), ProbeError> {
+pub async fn probe(socket: LauncherSocket, args: &ProbeArgs) -> Result<(), ProbeError> {
     let limit = Duration::from_secs(args.timeout.into());
-    let asked = tokio::time::timeout(limit, ask(args)).await;
+    let asked = tokio::time::timeout(limit, ask(socket, args)).await;
     asked.map_err(|_| ProbeError::TimedOut(args.timeout))?
 }
 
-async fn ask(args: &ProbeArgs) -> Result<(), ProbeError> {
-    let mut client = launcher_api::connect(&args.runtime_dir).await?;
+async fn ask(socket: LauncherSocket, args: &ProbeArgs) -> Result<(), ProbeError> {
+    let mut client = socket.connect().await?;
     let Some(program) = args.command.first() else {
         client.guest_ping(GuestPingRequest {}).await?;
         return Ok(());

@@ -40,6 +40,7 @@ use crate::convert::Accelerator;
 
 pub use inherit::{InheritedFile, take_over};
 pub use lock::LOCK;
+pub use privileges::{PrivilegeError, drop_all};
 pub use set_up::set_up;
 pub use supervise::supervise;
 

@@ -6,7 +6,7 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 /// A privilege that could not be given up; the guest must not run then.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PrivilegeError {
+pub enum PrivilegeError {
     /// A capability set could not be emptied.
     #[error("cannot empty the {set:?} capability set")]
     Capabilities {
@@ -40,7 +40,7 @@ pub(super) enum PrivilegeError {
 ///
 /// # Errors
 /// [`PrivilegeError`], one variant a step.
-pub(super) fn drop_all(id: u32, die_with_parent: bool) -> Result<(), PrivilegeError> {
+pub fn drop_all(id: u32, die_with_parent: bool) -> Result<(), PrivilegeError> {
     if Uid::effective().is_root() {
         // Bounding first: lowering it takes SETPCAP, which the last step gives up.
         for set in [CapSet::Bounding, CapSet::Ambient, CapSet::Inheritable] {
