@@ -27,6 +27,8 @@ const MANAGER: &str = "virt-controller";
 
 const CREATING_VMI: &str = "creating the instance";
 const CREATING_POD: &str = "creating the pod";
+const DELETING_POD: &str = "deleting the pod";
+const CONFIRMING: &str = "looking for pods of the instance";
 
 /// How long one write may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -251,14 +253,14 @@ impl Performer {
                     None => call("reading the pod", pods.get(&pod_name)).await?,
                 };
                 let pod = Launcher::new(&pod);
-                if Some(&pod.vmi_uid) != vmi.metadata.uid.as_ref() {
+                if !is_of(&pod, vmi) {
                     return Err(PerformError::Taken { name: pod_name });
                 }
                 launcher(pod)
             }
             vmi::Write::DeletePod { name: pod, uid } => {
                 info!(%namespace, %name, %pod, "deleting the pod");
-                let left = delete(&pods, &pod, uid, "deleting the pod").await?;
+                let left = delete(&pods, &pod, uid, DELETING_POD).await?;
                 left.map_or(Answer::Nothing, |pod| launcher(Launcher::new(&pod)))
             }
             vmi::Write::ApplyStatus(status) => {
@@ -266,8 +268,7 @@ impl Performer {
                 changed(apply_status(&vmis, vmi, status, "applying the instance's status").await?)
             }
             vmi::Write::ConfirmNoPod => {
-                let uid = vmi.uid().unwrap_or_default();
-                self.confirm_no_pod(&namespace, &uid).await?;
+                self.confirm_no_pod(vmi, &pods).await?;
                 Answer::Nothing
             }
             vmi::Write::RemoveFinalizer => {
@@ -278,12 +279,30 @@ impl Performer {
         })
     }
 
-    /// Asks the API server itself whether the instance has pods left.
-    async fn confirm_no_pod(&self, namespace: &str, uid: &str) -> Result<(), PerformError> {
-        let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(self.client.clone(), namespace);
-        let selector = format!("{}={uid}", pod::CREATED_BY);
+    /// Asks the API server itself whether the instance has pods left: by their label, and by name,
+    /// for who takes its labels away hides a pod that runs from the watch and from this list.
+    async fn confirm_no_pod(
+        &self,
+        vmi: &VirtualMachineInstance,
+        pods: &Api<Pod>,
+    ) -> Result<(), PerformError> {
+        let name = pod::name(vmi);
+        let named = call(CONFIRMING, pods.get_opt(&name)).await?;
+        let named = named.map(|pod| Launcher::new(&pod));
+        if let Some(pod) = named.filter(|pod| is_of(pod, vmi)) {
+            // The watch may not know of it.
+            if vmi.metadata.deletion_timestamp.is_some() && !pod.deleting {
+                let namespace = pod.namespace;
+                info!(%namespace, name = %vmi.name_any(), pod = %name, "deleting the pod");
+                delete(pods, &name, pod.uid, DELETING_POD).await?;
+            }
+            return Err(PerformError::PodLeft { name });
+        }
+        let namespace = vmi.namespace().unwrap_or_default();
+        let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(self.client.clone(), &namespace);
+        let selector = format!("{}={}", pod::CREATED_BY, vmi.uid().unwrap_or_default());
         let params = ListParams::default().labels(&selector).limit(1);
-        let left = call("looking for pods of the instance", pods.list(&params)).await?;
+        let left = call(CONFIRMING, pods.list(&params)).await?;
         match left.items.first() {
             None => Ok(()),
             Some(pod) => Err(PerformError::PodLeft {
@@ -444,6 +463,11 @@ fn without_finalizer(object: &impl ResourceExt, finalizer: &str) -> Value {
     json!({"metadata": metadata})
 }
 
+/// The instance controls the pod, whatever its labels say.
+fn is_of(pod: &Launcher, vmi: &VirtualMachineInstance) -> bool {
+    Some(&pod.vmi_uid) == vmi.metadata.uid.as_ref()
+}
+
 fn is_missing(error: &PerformError) -> bool {
     matches!(error, PerformError::Api { source: kube_client::Error::Api(status), .. } if status.code == 404)
 }
@@ -488,6 +512,38 @@ mod tests {
         let patch = without_finalizer(&machine(json!({})), "a");
         let expected = json!({"metadata": {"resourceVersion": "7", "finalizers": ["b"]}});
         assert_eq!(patch, expected);
+    }
+
+    #[test]
+    fn a_pod_is_the_instances_that_controls_it() {
+        let vmi: VirtualMachineInstance = serde_json::from_value(json!({
+            "metadata": {"name": "vm", "uid": "this"},
+            "spec": {"domain": {"devices": {}}},
+        }))
+        .unwrap();
+        let owner = |uid, controller| {
+            json!([{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+                "name": "vm", "uid": uid, "controller": controller}])
+        };
+        let cases = [
+            (owner("this", true), json!({}), true),
+            (owner("this", true), json!({pod::CREATED_BY: "other"}), true),
+            (owner("this", false), json!({}), false),
+            (
+                owner("other", true),
+                json!({pod::CREATED_BY: "this"}),
+                false,
+            ),
+            (json!([]), json!({pod::CREATED_BY: "this"}), false),
+        ];
+        for (owners, labels, expected) in cases {
+            let case = format!("{owners} {labels}");
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": pod::name(&vmi), "ownerReferences": owners, "labels": labels},
+            }))
+            .unwrap();
+            assert_eq!(is_of(&Launcher::new(&pod), &vmi), expected, "{case}");
+        }
     }
 
     #[test]
