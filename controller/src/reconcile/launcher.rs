@@ -9,6 +9,10 @@ use super::condition::TRUE;
 /// The container whose end is the machine's.
 const COMPUTE: &str = "compute";
 
+/// What the names of the containers begin with that hand disks and kernels over: the machine does not
+/// start without them.
+const HAND_OVER: [&str; 2] = ["volume", "kernel-boot"];
+
 /// Why containers wait, where that is worth telling (the kubelet's words).
 const WAITING: [&str; 8] = [
     "ErrImagePull",
@@ -54,6 +58,8 @@ pub struct Launcher {
     pub waiting: Option<Waiting>,
     /// The end of the container `compute`.
     pub ended: Option<Ended>,
+    /// The end of the first container that failed and was to hand something over.
+    pub failed_helper: Option<Ended>,
     /// The end of the pod as a whole.
     pub over: Option<PodOver>,
 }
@@ -80,14 +86,14 @@ pub struct Waiting {
     pub message: String,
 }
 
-/// How the container `compute` ended.
+/// How a container ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// Its exit status.
     pub status: i32,
     /// The container runtime's word, such as OOMKilled.
     pub reason: String,
-    /// What the launcher said last.
+    /// What it said last.
     pub message: String,
 }
 
@@ -129,6 +135,7 @@ impl Launcher {
             disruption: condition("DisruptionTarget").filter(|c| c.status == TRUE),
             waiting: containers().find_map(waiting),
             ended: containers().find(|c| c.name == COMPUTE).and_then(ended),
+            failed_helper: containers().find_map(failed_helper),
             over: status.and_then(over),
         }
     }
@@ -172,6 +179,22 @@ fn ended(container: &k8s::ContainerStatus) -> Option<Ended> {
             .unwrap_or_default()
             .trim()
             .to_owned(),
+    })
+}
+
+fn failed_helper(container: &k8s::ContainerStatus) -> Option<Ended> {
+    let name = &container.name;
+    if !HAND_OVER.iter().any(|begin| name.starts_with(begin)) {
+        return None;
+    }
+    let ended = ended(container).filter(|ended| ended.status != 0)?;
+    let said = match ended.message.as_str() {
+        "" => &ended.reason,
+        said => said,
+    };
+    Some(Ended {
+        message: format!("container {name}: {said}"),
+        ..ended
     })
 }
 
@@ -234,6 +257,11 @@ mod tests {
         };
         let pulling = json!({"waiting": {"reason": "ErrImagePull", "message": "no such host"}});
         let creating = json!({"waiting": {"reason": "ContainerCreating"}});
+        let container = |name: &str, state: Value| {
+            json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state})
+        };
+        let failed = |message: &str| json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": message}});
         let ended = json!({"terminated": {"exitCode": 3, "reason": "Error", "message": "why\n"}});
         let cases = [
             (json!({"phase": "Pending"}), launcher()),
@@ -257,10 +285,8 @@ mod tests {
             ),
             (
                 json!({"containerStatuses": [
-                    {"name": "compute", "image": "", "imageID": "", "ready": false,
-                     "restartCount": 0, "state": creating},
-                    {"name": "volumeroot", "image": "", "imageID": "", "ready": false,
-                     "restartCount": 0, "state": pulling},
+                    container("compute", creating),
+                    container("volumeroot", pulling),
                 ]}),
                 Launcher {
                     waiting: Some(Waiting {
@@ -271,10 +297,37 @@ mod tests {
                 },
             ),
             (
+                json!({"containerStatuses": [
+                    container("compute", json!({"running": {}})),
+                    container("guest-console-log", failed("")),
+                    container("volumeroot", json!({"terminated": {"exitCode": 0}})),
+                    container("kernel-boot", failed("no such file\n")),
+                    container("volumedata", failed("")),
+                ]}),
+                Launcher {
+                    failed_helper: Some(Ended {
+                        status: 128,
+                        reason: "StartError".to_owned(),
+                        message: "container kernel-boot: no such file".to_owned(),
+                    }),
+                    ..launcher()
+                },
+            ),
+            (
+                json!({"containerStatuses": [container("volumedata", failed(""))]}),
+                Launcher {
+                    failed_helper: Some(Ended {
+                        status: 128,
+                        reason: "StartError".to_owned(),
+                        message: "container volumedata: StartError".to_owned(),
+                    }),
+                    ..launcher()
+                },
+            ),
+            (
                 json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory",
                     "containerStatuses": [
-                    {"name": "compute", "image": "", "imageID": "", "ready": false,
-                     "restartCount": 0, "state": ended},
+                    container("compute", ended),
                 ]}),
                 Launcher {
                     ended: Some(Ended {

@@ -27,6 +27,7 @@ enum Happening {
     GuestRuns,
     GuestEnds(i32),
     HelpersEnd,
+    HelperFails,
     NodeShutsDown,
     KubeletRemovesPod,
     NodeIsLost,
@@ -55,6 +56,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => Just(GuestRuns),
         3 => prop_oneof![Just(0), Just(1), Just(3)].prop_map(GuestEnds),
         3 => Just(HelpersEnd),
+        1 => Just(HelperFails),
         1 => Just(NodeShutsDown),
         6 => Just(KubeletRemovesPod),
         1 => Just(NodeIsLost),
@@ -172,6 +174,11 @@ impl Cluster {
                         succeeded: ended.status == 0,
                         ..PodOver::default()
                     });
+                }
+            }
+            Happening::HelperFails => {
+                if let Some(pod) = self.pod.as_mut().filter(|pod| pod.node.is_some()) {
+                    pod.failed_helper.get_or_insert_default();
                 }
             }
             Happening::NodeShutsDown => {

@@ -17,6 +17,7 @@ mod status;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crds::{
     VirtualMachineInstance, VirtualMachineInstancePhase as Phase, VirtualMachineInstanceSpec,
@@ -36,6 +37,10 @@ pub const FINALIZER: &str = "foregroundDeleteVirtualMachine";
 
 /// A claim that the instance names does not exist (KubeVirt's `FailedPvcNotFoundReason`).
 pub(super) const PVC_NOT_FOUND: &str = "FailedPvcNotFound";
+
+/// How long a pod may outlive its machine: the guest's last output is still read, and the kubelet
+/// has yet to tell.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// A write about an instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,17 +96,14 @@ pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision<Write> {
     let metadata = &snapshot.vmi.metadata;
     let deleting = metadata.deletion_timestamp.is_some();
     match &snapshot.pod {
-        Some(pod) if deleting && !pod.deleting => Decision::write(vec![
-            Write::DeletePod {
-                name: pod.name.clone(),
-                uid: pod.uid.clone(),
+        Some(pod) if deleting && !pod.deleting => delete(pod),
+        Some(pod) => match lingers(&snapshot.vmi, pod, now) {
+            Some(Duration::ZERO) => delete(pod),
+            requeue => Decision {
+                requeue,
+                ..apply(snapshot, now)
             },
-            Write::Event(Event::normal(
-                "SuccessfulDelete",
-                format!("Deleted virtual machine pod {}", pod.name),
-            )),
-        ]),
-        Some(_) => apply(snapshot, now),
+        },
         None if deleting => {
             let finalizers = metadata.finalizers.iter().flatten();
             let held = finalizers.into_iter().any(|name| name == FINALIZER);
@@ -119,6 +121,36 @@ pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision<Write> {
         ]),
         None => apply(snapshot, now),
     }
+}
+
+fn delete(pod: &Launcher) -> Decision<Write> {
+    Decision::write(vec![
+        Write::DeletePod {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        },
+        Write::Event(Event::normal(
+            "SuccessfulDelete",
+            format!("Deleted virtual machine pod {}", pod.name),
+        )),
+    ])
+}
+
+/// How long the pod may yet take to end, where its machine has. Some of its containers may wait for
+/// others that are no more; one that ends by itself is kept, for its logs.
+fn lingers(vmi: &VirtualMachineInstance, pod: &Launcher, now: Timestamp) -> Option<Duration> {
+    let phase = phase(vmi);
+    if !is_final(phase) || pod.deleting || pod.over.is_some() {
+        return None;
+    }
+    let mut transitions = vmi
+        .status
+        .iter()
+        .flat_map(|status| &status.phase_transition_timestamps);
+    let ended = transitions.find(|transition| transition.phase == Some(phase))?;
+    let ended = ended.phase_transition_timestamp.as_ref()?;
+    let passed = Duration::try_from(now.duration_since(ended.0)).unwrap_or_default();
+    Some(LINGER.saturating_sub(passed))
 }
 
 /// The instance never had a pod, and nothing is in the way of one. A pod is made once: when it is

@@ -2,12 +2,15 @@
 
 use crds::VirtualMachineInstancePhase as Phase;
 
-use crate::reconcile::{Launcher, PodCondition};
+use crate::reconcile::{Ended, Launcher, PodCondition};
 
 /// What init's exit status says of the machine: it ended well.
 const ENDED: i32 = 0;
 /// What init's exit status says of the machine: it failed. Any other: it was never set up.
 const FAILED: i32 = 3;
+
+/// What is told where a container ended without a word.
+const UNSAID: &str = "the launcher did not say why";
 
 /// How a machine ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,11 @@ impl Outcome {
 pub(super) fn outcome(pod: &Launcher, asked: bool, ran: bool) -> Option<Outcome> {
     let over = pod.over.as_ref();
     if pod.ended.is_none() && over.is_none() {
-        return None;
+        // The launcher waits for what will never be handed over. Once it has everything, it needs
+        // nobody; and when the pod is deleted, all of them end.
+        let helper = pod.failed_helper.as_ref();
+        let helper = helper.filter(|_| !(ran || asked || pod.deleting));
+        return helper.map(|ended| Outcome::failed("StartFailed", &last_words(ended)));
     }
     // A machine that is taken away is shut down, which looks like its own wish. The kubelet takes it
     // away without a deletion: its node shuts down, or is short of something.
@@ -60,14 +67,14 @@ pub(super) fn outcome(pod: &Launcher, asked: bool, ran: bool) -> Option<Outcome>
             false => Outcome::failed(or(&over.reason, "PodFailed"), &over.message),
         });
     };
-    let said = or(&ended.message, "the launcher did not say why");
+    let said = or(&ended.message, UNSAID);
     Some(match ended.status {
         // That it has taken the machine away the kubelet tells only when all containers have ended.
         ENDED if over.is_none() && !asked => return None,
         ENDED => Outcome::SUCCEEDED,
         FAILED if ran => Outcome::failed("GuestCrashed", said),
         FAILED => Outcome::failed("StartFailed", said),
-        status => {
+        _ => {
             let put_out = over.filter(|over| !over.reason.is_empty());
             if let Some(over) = put_out {
                 return Some(Outcome::failed(&over.reason, &over.message));
@@ -77,7 +84,7 @@ pub(super) fn outcome(pod: &Launcher, asked: bool, ran: bool) -> Option<Outcome>
                 "" | "Error" => "StartFailed",
                 reason => reason,
             };
-            Outcome::failed(reason, &format!("{said} (exit status {status})"))
+            Outcome::failed(reason, &last_words(ended))
         }
     })
 }
@@ -91,6 +98,11 @@ fn taken(disruption: Option<&PodCondition>) -> Outcome {
         ),
         None => Outcome::failed("PodDeleted", "the pod was deleted"),
     }
+}
+
+fn last_words(ended: &Ended) -> String {
+    let said = or(&ended.message, UNSAID);
+    format!("{said} (exit status {})", ended.status)
 }
 
 fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {

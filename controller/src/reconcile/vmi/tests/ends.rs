@@ -146,6 +146,91 @@ fn a_start_that_failed_is_told_from_a_crash() {
 }
 
 #[test]
+fn a_helper_that_fails_before_the_machine_runs_is_its_end() {
+    let failed = |compute| Launcher {
+        failed_helper: ended(128, "StartError", "container volumeroot: no such file"),
+        ended: compute,
+        ..bound()
+    };
+    let going = Launcher {
+        deleting: true,
+        ..failed(None)
+    };
+    let why = "container volumeroot: no such file (exit status 128)";
+    let cases = [
+        (in_phase("Scheduled"), failed(None), Phase::Failed, why),
+        // What the launcher says itself is better.
+        (
+            in_phase("Scheduled"),
+            failed(ended(1, "Error", "no disk")),
+            Phase::Failed,
+            "no disk (exit status 1)",
+        ),
+        (in_phase("Running"), failed(None), Phase::Running, ""),
+        (in_phase("Scheduled"), going.clone(), Phase::Scheduled, ""),
+        (deleting(in_phase("Scheduled")), going, Phase::Scheduled, ""),
+    ];
+    for (vmi, pod, phase, why) in cases {
+        let status = settled(snapshot(vmi, Some(pod.clone())));
+        assert_eq!(status.phase, Some(phase), "{pod:?}");
+        let reason = status.reason.as_deref();
+        assert_eq!(reason, (phase == Phase::Failed).then_some("StartFailed"));
+        if phase == Phase::Failed {
+            assert_eq!(message(&status, "Synchronized"), why);
+        }
+    }
+}
+
+#[test]
+fn a_pod_that_outlives_its_machine_is_deleted() {
+    let failed = |phase: &str| {
+        instance(json!({
+            "phase": phase,
+            "phaseTransitionTimestamps": [
+                {"phase": phase, "phaseTransitionTimestamp": at(1000).to_string()},
+            ],
+        }))
+    };
+    let waits = || Launcher {
+        failed_helper: ended(128, "", ""),
+        ..bound()
+    };
+    let helpers_wait = Launcher {
+        ended: ended(1, "", ""),
+        ..bound()
+    };
+    let over = Launcher {
+        over: over(false, ""),
+        ..helpers_wait.clone()
+    };
+    let going = Launcher {
+        deleting: true,
+        ..waits()
+    };
+    // Seconds since the end, seconds left.
+    let cases = [
+        ("Failed", waits(), 0, Some(30)),
+        ("Failed", waits(), 29, Some(1)),
+        ("Failed", waits(), 30, Some(0)),
+        ("Failed", waits(), 3000, Some(0)),
+        ("Succeeded", helpers_wait, 30, Some(0)),
+        // The clocks differ.
+        ("Failed", waits(), -5, Some(30)),
+        ("Failed", going, 30, None),
+        ("Failed", over, 30, None),
+        ("Running", waits(), 30, None),
+    ];
+    for (phase, pod, passed, expected) in cases {
+        let case = format!("{phase} {passed} {pod:?}");
+        let decision = decide(&snapshot(failed(phase), Some(pod)), at(1000 + passed));
+        let deletes = words(&decision) == "delete, (SuccessfulDelete)";
+        assert_eq!(deletes, expected == Some(0), "{case}");
+        let left = expected.filter(|left| *left > 0).map(Duration::from_secs);
+        assert_eq!(decision.requeue, left, "{case}");
+    }
+}
+
+#[test]
 fn the_pod_says_why_where_the_handler_has_said_that() {
     let failed = || instance(json!({"phase": "Failed", "reason": "StartFailed"}));
     let pod = Launcher {
