@@ -31,6 +31,8 @@ use crate::volumes::{Layout, host_disk};
 /// What could not be set up; the guest must not run then. Does not return otherwise.
 pub fn set_up(args: &InitArgs) -> anyhow::Result<Infallible> {
     let began = monotonic_us();
+    // Before all that can fail: whoever waits for init's end has to see that it was there.
+    let locks = locks(args);
     signals::end_when_asked().context("cannot take signals")?;
     // Opened as root, written to by whoever knows the cause of the end.
     let mut log = last_words::open(&args.termination_log).unwrap_or_else(|error| {
@@ -38,7 +40,7 @@ pub fn set_up(args: &InitArgs) -> anyhow::Result<Infallible> {
         eprintln!("virt-launcher: warning: cannot open {path}: {error}");
         None
     });
-    let kept = prepare(args);
+    let kept = locks.and_then(|locks| prepare(args, locks));
     let become_next = kept.and_then(|kept| supervise(args, began, &kept, log.as_ref()));
     if let (Err(error), Some(log)) = (&become_next, &mut log) {
         last_words::write(log, &format!("{error:#}"));
@@ -54,9 +56,8 @@ struct Kept {
     kernel_boot: Option<Handed>,
 }
 
-fn prepare(args: &InitArgs) -> anyhow::Result<Kept> {
+fn prepare(args: &InitArgs, locks: Vec<Flock<File>>) -> anyhow::Result<Kept> {
     let pod = Pod::new(&args.runtime_dir);
-    let locks = locks(args)?;
     open_devices(args.accelerator)?;
     let sockets = match args.probe {
         true => vec![],
@@ -92,18 +93,20 @@ fn prepare(args: &InitArgs) -> anyhow::Result<Kept> {
     })
 }
 
-/// The locks that the pod's other containers wait for, in the directories that they see.
+/// The locks that the pod's other containers wait for, in the directories that they see. Each is
+/// taken even where another cannot be: who waits for it is to end with init all the same.
 fn locks(args: &InitArgs) -> anyhow::Result<Vec<Flock<File>>> {
     let images = args.kernel_boot || !args.container_disk.is_empty();
     let shared = [
         (!args.probe).then_some(&args.runtime_dir),
         images.then_some(&args.container_disks_dir),
     ];
-    shared
+    let taken: Vec<_> = shared
         .into_iter()
         .flatten()
         .map(|directory| lock::take(directory))
-        .collect()
+        .collect();
+    taken.into_iter().collect()
 }
 
 /// Lets the pod's user open the device nodes that QEMU needs; they are the pod's own, and root's, so
@@ -226,4 +229,60 @@ fn supervise(
 fn keep(descriptor: impl AsFd) -> anyhow::Result<()> {
     let kept = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()));
     kept.map(drop).context("cannot keep a descriptor")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::LOCK;
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        init: InitArgs,
+    }
+
+    /// Which locks init takes of its two directories, with these arguments.
+    fn locked(arguments: &[&str], present: [bool; 2]) -> (bool, [bool; 2]) {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = ["runtime", "disks"].map(|name| dir.path().join(name));
+        for (directory, present) in directories.iter().zip(present) {
+            if present {
+                fs::create_dir(directory).unwrap();
+            }
+        }
+        let [runtime, disks] = directories.each_ref().map(|path| path.to_str().unwrap());
+        let own = [
+            "init",
+            "--runtime-dir",
+            runtime,
+            "--container-disks-dir",
+            disks,
+        ];
+        let args = Cli::parse_from([&own, arguments].concat()).init;
+        let taken = locks(&args).is_ok();
+        (
+            taken,
+            directories.map(|directory| directory.join(LOCK).exists()),
+        )
+    }
+
+    #[test]
+    fn whoever_waits_for_init_sees_that_it_was_there() {
+        let disk: &[&str] = &["--container-disk", "root"];
+        let cases = [
+            (&[] as &[&str], [true, true], (true, [true, false])),
+            (&["--probe"], [true, true], (true, [false, false])),
+            (disk, [true, true], (true, [true, true])),
+            (&["--kernel-boot"], [true, true], (true, [true, true])),
+            (disk, [false, true], (false, [false, true])),
+            (disk, [true, false], (false, [true, false])),
+        ];
+        for (arguments, present, expected) in cases {
+            let found = locked(arguments, present);
+            assert_eq!(found, expected, "{arguments:?} {present:?}");
+        }
+    }
 }
