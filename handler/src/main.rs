@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
@@ -112,16 +113,14 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         pods: args.kubelet_dir.join("pods"),
     };
     let launchers = Launchers::default();
-    let scraper = metrics::scraper(&args.node_name, &launchers);
+    let scraper = Arc::new(metrics::Scraper::new(&args.node_name, &launchers));
     tracing::info!("serving the node {}", args.node_name);
     tokio::select! {
         () = launchers::follow(client.clone(), followed, launchers.clone()) => {}
         () = api::serve(api, args.certificates, launchers) => {}
         Err(error) = devices::offer(&plugins, &resources, &registered) => return Err(error.into()),
         _ = node::keep_labels(client, &args.node_name, &facts, registered.subscribe()) => {}
-        answer = server::serve(listener, registered.subscribe(), scraper) => {
-            answer.context("cannot answer any more")?;
-        }
+        () = server::serve(listener, registered.subscribe(), scraper, server::Limits::default()) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

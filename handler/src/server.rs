@@ -1,17 +1,51 @@
 //! What the kubelet and Prometheus ask over plain HTTP: `/healthz`, `/readyz`, `/metrics`.
+//!
+//! Every pod can reach this port. So everything is bounded: how many connections there are, how long
+//! each may take, what is read of it, and how often launchers are asked for a scrape.
 
-use std::fmt;
 use std::io;
-use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use nix::libc::EAFNOSUPPORT;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::metrics::Scraper;
+
+/// The most of a request that is read before it is understood, in bytes.
+const HEAD: usize = 16 * 1024;
+
+/// The pause after no connection could be taken: out of descriptors, most likely.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How much the listener takes upon itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most connections. More wait in the backlog.
+    pub connections: usize,
+    /// How long a connection may take: one request and its answer, read to the end.
+    pub exchange: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            // As long as Prometheus waits for a scrape; a kubelet waits less.
+            exchange: Duration::from_secs(10),
+        }
+    }
+}
 
 /// Listens on every address of the pod, of both families where there are two.
 ///
@@ -26,18 +60,40 @@ pub async fn listen(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Answers until the listener fails.
+/// Serves for ever.
 ///
 /// Ready is a handler whose resources the kubelet knows: a virtual machine that waits for a node's
-/// devices waits for that. `metrics` makes the text of a scrape.
-///
-/// # Errors
-/// The kernel's answer.
+/// devices waits for that.
 pub async fn serve(
     listener: TcpListener,
     ready: watch::Receiver<bool>,
-    metrics: impl Fn() -> Scraped + Clone + Send + Sync + 'static,
-) -> io::Result<()> {
+    scraper: Arc<Scraper>,
+    limits: Limits,
+) {
+    let router = router(ready, scraper);
+    let free = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        // The semaphore is never closed.
+        let place = free.clone().acquire_owned().await.ok();
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("cannot take a connection: {error}");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let answered = timeout(limits.exchange, connection(stream, router.clone()));
+        tokio::spawn(async move {
+            if let Ok(Err(error)) = answered.await {
+                tracing::debug!("a connection ended: {error}");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn router(ready: watch::Receiver<bool>, scraper: Arc<Scraper>) -> Router {
     let readyz = move || async move {
         if *ready.borrow() {
             (StatusCode::OK, "ok\n")
@@ -46,20 +102,150 @@ pub async fn serve(
             (StatusCode::SERVICE_UNAVAILABLE, words)
         }
     };
-    let router = Router::new()
+    Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(move || scrape(metrics())));
-    axum::serve(listener, router).await
+        .route("/metrics", get(move || scrape(scraper)))
 }
 
-/// A scrape under way.
-pub type Scraped = Pin<Box<dyn Future<Output = Result<String, fmt::Error>> + Send>>;
+/// One request: a connection that is kept is one that others wait for.
+async fn connection(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await
+}
 
-async fn scrape(scraped: Scraped) -> Result<impl IntoResponse, StatusCode> {
+async fn scrape(scraper: Arc<Scraper>) -> Result<impl IntoResponse, StatusCode> {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    let text = scraped.await;
+    let text = scraper.text().await;
     let text = text.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([(CONTENT_TYPE, OPEN_METRICS)], text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::launchers::Launchers;
+    use crate::launchers::tests::DEADLINE;
+
+    struct Server {
+        address: SocketAddr,
+        ready: watch::Sender<bool>,
+        task: JoinHandle<()>,
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    impl Server {
+        async fn start(limits: Limits) -> Self {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (ready, known) = watch::channel(false);
+            let scraper = Arc::new(Scraper::new("node1", &Launchers::default()));
+            Self {
+                address,
+                ready,
+                task: tokio::spawn(serve(listener, known, scraper, limits)),
+            }
+        }
+
+        async fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.unwrap()
+        }
+
+        async fn get(&self, path: &str) -> String {
+            let mut stream = self.connect().await;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            rest(stream).await
+        }
+    }
+
+    /// What comes until the other side closes.
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut answer = String::new();
+        let read = timeout(DEADLINE, stream.read_to_string(&mut answer)).await;
+        read.expect("in time").unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn each_path_has_its_answer() {
+        let server = Server::start(Limits::default()).await;
+        let metrics = "content-type: application/openmetrics-text; version=1.0.0";
+        for (path, ready, status, part) in [
+            ("/healthz", false, 200, "ok\n"),
+            ("/readyz", false, 503, "the kubelet does not know"),
+            ("/readyz", true, 200, "ok\n"),
+            ("/metrics", true, 200, metrics),
+            ("/metrics", true, 200, "# EOF\n"),
+            ("/", true, 404, ""),
+        ] {
+            server.ready.send_replace(ready);
+            let answer = server.get(path).await;
+            let expected = format!("HTTP/1.1 {status} ");
+            assert!(answer.starts_with(&expected), "{path}: {answer}");
+            assert!(answer.contains(part), "{path}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_is_cut_off() {
+        let limits = Limits {
+            exchange: Duration::from_millis(300),
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await;
+        for begun in ["", "GET /healthz HTTP/1.1\r\nHost:"] {
+            let start = Instant::now();
+            let mut stream = server.connect().await;
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            assert_eq!(rest(stream).await, "", "{begun}");
+            assert!(start.elapsed() >= limits.exchange, "{begun}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_are_counted() {
+        let limits = Limits {
+            connections: 2,
+            exchange: 2 * DEADLINE,
+        };
+        let server = Server::start(limits).await;
+        let (first, _second) = (server.connect().await, server.connect().await);
+        let mut third = std::pin::pin!(server.get("/healthz"));
+        timeout(Duration::from_millis(300), third.as_mut())
+            .await
+            .expect_err("a third connection was taken");
+        drop(first);
+        assert!(third.await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn a_head_has_its_limit() {
+        let server = Server::start(Limits::default()).await;
+        let long = format!("/healthz?{}", "x".repeat(2 * HEAD));
+        let mut stream = server.connect().await;
+        // It may be closed before all of it is sent.
+        let request = format!("GET {long} HTTP/1.1\r\nHost: node\r\n\r\n");
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let read = timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+        let _ = read.expect("in time");
+        assert!(!answer.starts_with(b"HTTP/1.1 200 "), "{answer:?}");
+    }
 }

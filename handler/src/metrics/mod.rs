@@ -10,9 +10,10 @@
 mod families;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use crds::VirtualMachineInstance;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -22,33 +23,76 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use crate::launchers::{Launcher, Launchers};
-use crate::server::Scraped;
 use families::{FAMILIES, Kind, Label};
 
 /// How long a launcher may take. Prometheus gives up after 10 s.
 const CALL: Duration = Duration::from_secs(2);
 
-/// The text of a scrape: OpenMetrics 1.0.
-///
-/// # Errors
-/// Where a value cannot be formatted; none is known that cannot.
-pub async fn scrape(node: &str, launchers: &Launchers) -> Result<String, fmt::Error> {
+/// How old a scrape may be that another asks for.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Makes the texts of scrapes, one at a time whoever asks: each costs every launcher a call.
+#[derive(Debug)]
+pub struct Scraper {
+    node: String,
+    launchers: Launchers,
+    /// When the last scrape was begun, and what it makes.
+    last: Mutex<Option<(Instant, watch::Receiver<Made>)>>,
+}
+
+/// What a scrape makes; `None` while it is under way.
+type Made = Option<Result<Bytes, fmt::Error>>;
+
+impl Scraper {
+    /// One for the launchers of that node.
+    pub fn new(node: &str, launchers: &Launchers) -> Self {
+        Self {
+            node: node.to_owned(),
+            launchers: launchers.clone(),
+            last: Mutex::default(),
+        }
+    }
+
+    /// The text of a scrape, OpenMetrics 1.0: of the one that is under way or has just been made,
+    /// otherwise of a new one.
+    ///
+    /// # Errors
+    /// Where a value cannot be formatted; none is known that cannot.
+    pub async fn text(&self) -> Result<Bytes, fmt::Error> {
+        let mut made = self.last_or_new();
+        let made = made.wait_for(Option::is_some).await;
+        made.ok().and_then(|made| made.clone()).ok_or(fmt::Error)?
+    }
+
+    fn last_or_new(&self) -> watch::Receiver<Made> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((begun, made)) = &*last {
+            // A scrape that has ended, or is gone, has closed its channel.
+            if made.has_changed().is_ok() || begun.elapsed() < FRESH {
+                return made.clone();
+            }
+        }
+        let (making, made) = watch::channel(None);
+        let (node, launchers) = (self.node.clone(), self.launchers.clone());
+        // A task of its own: who asked first may leave, and others wait for it.
+        tokio::spawn(async move {
+            let text = scrape(&node, &launchers).await;
+            making.send_replace(Some(text.map(Bytes::from)));
+        });
+        *last = Some((Instant::now(), made.clone()));
+        made
+    }
+}
+
+async fn scrape(node: &str, launchers: &Launchers) -> Result<String, fmt::Error> {
     let asked: FuturesUnordered<_> = launchers.all().into_iter().map(stats).collect();
     let mut machines: Vec<_> = asked.filter_map(std::future::ready).collect().await;
     machines.sort_by_cached_key(|(vmi, _)| (vmi.namespace(), vmi.name_any()));
     render(node, machines)
-}
-
-/// What makes the text of each scrape.
-pub fn scraper(node: &str, launchers: &Launchers) -> impl Fn() -> Scraped + Clone + use<> {
-    let context = Arc::new((node.to_owned(), launchers.clone()));
-    move || {
-        let context = context.clone();
-        Box::pin(async move { scrape(&context.0, &context.1).await })
-    }
 }
 
 async fn stats(mut launcher: Launcher) -> Option<Machine> {
@@ -116,10 +160,17 @@ fn write(mut series: MetricEncoder<'_>, kind: Kind, value: f64) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use launcher_api::{BlockStats, InterfaceStats, MemoryStats, VcpuStats};
+    use std::task::Poll;
+
+    use futures::future::join_all;
+    use launcher_api::{BlockStats, InterfaceStats, MemoryStats, Phase, SOCKET, Status, VcpuStats};
     use serde_json::json;
+    use tokio::time::sleep;
 
     use super::*;
+    use crate::launchers::tests::adversary::Adversary;
+    use crate::launchers::tests::{Followed, Kubelet};
+    use crate::status::Stage;
 
     fn vmi(name: &str) -> Arc<VirtualMachineInstance> {
         let vmi = json!({
@@ -242,5 +293,42 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), all, "no series twice");
         assert!(text.ends_with("# EOF\n"));
+    }
+    #[tokio::test]
+    async fn many_scrapes_at_once_are_one() {
+        let kubelet = Kubelet::new();
+        let says = watch::Sender::new(Status {
+            phase: Phase::Running.into(),
+            ..Status::default()
+        });
+        let launcher = Adversary::new(&says);
+        let asked = launcher.scrapes.clone();
+        let _server = launcher.listen(&kubelet.pod("one").join(SOCKET));
+        let mut followed = Followed::start(&kubelet, "one");
+        followed.stands_at(Stage::Running).await;
+
+        let scraper = Scraper::new("node1", &followed.launchers);
+        let begun = Instant::now();
+        // Who asks and leaves at once takes nothing away from the others.
+        assert_eq!(
+            futures::poll!(std::pin::pin!(scraper.text())),
+            Poll::Pending
+        );
+        let texts = join_all((0..16).map(|_| scraper.text())).await;
+        for text in &texts {
+            let text = str::from_utf8(text.as_ref().unwrap()).unwrap();
+            assert_eq!(lines(text, "kubevirt_vmi_cpu_usage_seconds_total").len(), 1);
+        }
+        assert_eq!(*asked.borrow(), 1);
+        // One after another, they are as many as there is time for.
+        for _ in 0..100 {
+            scraper.text().await.unwrap();
+        }
+        let most = 1 + begun.elapsed().as_secs() / FRESH.as_secs();
+        let before = *asked.borrow();
+        assert!(u64::from(before) <= most, "{before} of {most}");
+        sleep(FRESH).await;
+        scraper.text().await.unwrap();
+        assert!(*asked.borrow() > before);
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Adversary {
     /// The events of one connection, made anew for each.
     pub(crate) events: fn() -> Told,
     pub(crate) guest: fn() -> Answered,
+    /// How often it was asked for its statistics.
+    pub(crate) scrapes: watch::Sender<u32>,
 }
 
 pub(crate) type Told = Pin<Box<dyn Stream<Item = Result<Event, tonic::Status>> + Send>>;
@@ -51,6 +53,7 @@ impl Adversary {
             tells: true,
             events: || Box::pin(tokio_stream::pending()),
             guest: || Box::pin(async { GuestInfo::default() }),
+            scrapes: watch::Sender::default(),
         }
     }
 
@@ -161,6 +164,7 @@ impl Launcher for Adversary {
         no()
     }
     async fn get_stats(&self, _: Request<GetStatsRequest>) -> Answer<Stats> {
-        no()
+        self.scrapes.send_modify(|scrapes| *scrapes += 1);
+        Ok(Response::new(Stats::default()))
     }
 }
