@@ -26,14 +26,20 @@ use nix::sys::stat::{SFlag, fstat};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::transport::{Channel, Endpoint};
+
+use super::bucket::Bucket;
 
 /// From a pod's directory to its runtime directory, one name a step.
 const STEPS: [&str; 3] = ["volumes", "kubernetes.io~empty-dir", "runtime"];
 
 /// How often is looked where the kernel has no more inotify instances to give.
 const POLL: Duration = Duration::from_millis(50);
+
+/// Looks at once, more than the way has steps, and then one a period: a launcher can make and remove
+/// files for ever, and each wakes us.
+pub(super) const LOOKS: (u32, Duration) = (20, POLL);
 
 /// The longest answer of a launcher, in bytes.
 const MESSAGE: usize = 256 * 1024;
@@ -138,9 +144,13 @@ impl Place {
 
     /// Waits for the socket; the kubelet and the launcher make the way to it step by step.
     async fn wait(&self) -> Result<OwnedFd, SocketError> {
+        let mut looks = Bucket::new(LOOKS.0, LOOKS.1, Instant::now());
         loop {
             if let Some(socket) = self.socket()? {
                 return Ok(socket);
+            }
+            while let Err(again) = looks.take(Instant::now()) {
+                sleep_until(again).await;
             }
             match self.arm() {
                 // Made between the first look and the watch, which does not tell of it then.

@@ -3,9 +3,11 @@
 pub(crate) mod adversary;
 mod world;
 
+use std::future::poll_fn;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +18,11 @@ use nix::unistd::mkfifo;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt;
 
 use super::link::Link;
-use super::socket::{Place, SocketError};
+use super::socket::{LOOKS, Place, SocketError};
 use super::{Launchers, Seen};
 use crate::events::{Events, Note, Waiting};
 use crate::status::{Agent, Ended, Observed, PodFacts, Stage};
@@ -186,6 +188,43 @@ async fn what_a_launcher_plants_is_not_followed() {
         matches!(result, Err(SocketError::Planted { .. })),
         "{result:?}"
     );
+}
+
+#[tokio::test]
+async fn what_moves_in_a_launchers_directory_is_looked_at_now_and_then() {
+    let kubelet = Kubelet::new();
+    let runtime = kubelet.pod("one");
+    let place = kubelet.place("one");
+    let begun = Instant::now();
+    let mut moves = tokio::task::spawn_blocking({
+        let file = runtime.join("file");
+        move || {
+            for _ in 0..50_000 {
+                std::fs::write(&file, "").unwrap();
+                std::fs::remove_file(&file).unwrap();
+            }
+        }
+    });
+    let mut connecting = pin!(place.connect());
+    let mut wakes = 0;
+    let counted = poll_fn(|context| {
+        wakes += 1;
+        connecting.as_mut().poll(context)
+    });
+    tokio::select! {
+        found = counted => panic!("{found:?}"),
+        moved = timeout(DEADLINE, &mut moves) => moved.expect("in time").unwrap(),
+    }
+    // Each look is awaited, and so may be leave for it.
+    let periods = begun.elapsed().as_millis() / LOOKS.1.as_millis();
+    let most = 2 * (u128::from(LOOKS.0) + periods + 1);
+    assert!(wakes <= most, "{wakes} of {most}");
+    let says = watch::Sender::new(status(Phase::Running));
+    let _server = Adversary::new(&says).listen(&runtime.join(SOCKET));
+    timeout(DEADLINE, connecting)
+        .await
+        .expect("in time")
+        .unwrap();
 }
 
 #[tokio::test]
