@@ -287,6 +287,8 @@ async fn succeeds<T>(
 ) -> bool {
     match done(answer.await.map(drop)) {
         Ok(()) => true,
+        // It was marked as deleted in between.
+        Err(kube_client::Error::Api(status)) if status.code == 409 => false,
         Err(error) => {
             let namespace = object.namespace().unwrap_or_default();
             let name = object.name_any();
