@@ -68,23 +68,26 @@ pub(crate) async fn a_guest_outlives_every_part_of_ours(ferrovirt: &Installation
         // Something happens while nobody looks: another machine's QEMU is killed too.
         let victim = Guest::machine(api, namespace, "victim", "RerunOnFailure", mini()).await;
         let before = victim.phase("Running").await["metadata"]["uid"].clone();
-        kill(ferrovirt, namespace, parts).await;
-        for node in api.nodes().await {
-            // Only the one on the victim's node finds it.
-            let _ = victim.try_kill_qemu(&node).await;
-        }
+        // By one script on each node: once the kubelet is dead nobody carries another there.
+        kill(ferrovirt, namespace, &victim.end_of_qemu(), parts).await;
         line.check(&what).await;
         ferrovirt.ready().await;
         let back = Instant::now();
         victim
-            .wait_vmi("another one", |vmi| {
-                let another =
-                    vmi["metadata"]["uid"].is_string() && vmi["metadata"]["uid"] != before;
-                another.then_some(())
+            .wait_vmi("told to have ended", |vmi| {
+                let other = vmi["metadata"]["uid"] != before;
+                (other || vmi["status"]["phase"] == "Failed").then_some(())
             })
             .await;
         println!("{what}: right {:?} after its return", back.elapsed());
         assert!(back.elapsed() < SOON, "{what}: {:?}", back.elapsed());
+        victim
+            .wait_vmi("another one", |vmi| {
+                let another =
+                    vmi["metadata"]["uid"].is_string() && vmi["metadata"]["uid"] != before;
+                (another && vmi["status"]["phase"] == "Running").then_some(())
+            })
+            .await;
         victim.delete("VirtualMachine").await;
         line.check(&what).await;
     }
@@ -159,7 +162,7 @@ pub(crate) async fn guests_outlive_random_kills(ferrovirt: &Installation<'_>, ki
         let parts = PARTS[usize::try_from(below(PARTS.len() as u64)).unwrap_or(0)];
         // When a part dies is what is tried, so this is no wait for anything.
         tokio::time::sleep(Duration::from_millis(below(2000))).await;
-        kill(ferrovirt, namespace, parts).await;
+        kill(ferrovirt, namespace, "true", parts).await;
         for ((line, guest), pods) in lines.iter_mut().zip(&guests).zip(&pods) {
             line.check(&format!("kill {kill_number} of {parts:?}"))
                 .await;
@@ -178,12 +181,12 @@ pub(crate) async fn guests_outlive_random_kills(ferrovirt: &Installation<'_>, ki
     }
 }
 
-/// Kills processes by name, on every node at once.
-async fn kill(ferrovirt: &Installation<'_>, namespace: &str, names: &[&str]) {
+/// Runs a script and then kills processes by name, on every node at once.
+async fn kill(ferrovirt: &Installation<'_>, namespace: &str, first: &str, names: &[&str]) {
     let api = ferrovirt.api;
     let nodes = api.nodes().await;
     let kills = nodes.iter().map(|node| {
-        let script = format!("kill -9 $(pidof {})", names.join(" "));
+        let script = format!("{first}; kill -9 $(pidof {})", names.join(" "));
         async move {
             // A node may run none of them, and the kubelet carries the answer.
             let _ = api.try_shell(namespace, node, &script).await;

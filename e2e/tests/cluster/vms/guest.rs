@@ -209,22 +209,21 @@ impl<'a> Guest<'a> {
 
     /// Kills its QEMU, from a pod that sees the node's processes.
     pub(crate) async fn kill_qemu(&self, from: &str) {
-        let killed = self.try_kill_qemu(from).await;
-        killed.unwrap_or_else(|error| panic!("{}'s QEMU is not there: {error}", self.name));
+        let script = format!("{}; test -n \"$killed\"", self.end_of_qemu());
+        self.api.shell(self.namespace, from, &script).await;
     }
 
-    /// The same, where it may be on another node.
-    pub(crate) async fn try_kill_qemu(&self, from: &str) -> Result<String, String> {
+    /// A script that kills its QEMU where that is on the node, and says so in `killed`.
+    pub(crate) fn end_of_qemu(&self) -> String {
         let name = format!("guest={}_{},", self.namespace, self.name);
-        let script = format!(
+        format!(
             "for process in /proc/[0-9]*; do
                  if tr '\\0' ' ' <$process/cmdline 2>/dev/null | grep -q '^[^ ]*qemu-system.*{name}'; then
-                     kill -9 ${{process#/proc/}} && exit
+                     killed=${{process#/proc/}}
+                     kill -9 $killed
                  fi
-             done
-             exit 1"
-        );
-        self.api.try_shell(self.namespace, from, &script).await
+             done"
+        )
     }
 
     /// Deletes its object, and waits until that is gone.
