@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use e2e::repository;
@@ -31,22 +32,64 @@ struct Own {
     name: String,
     directory: PathBuf,
     before: Machine,
+    turn: Turn,
+}
+
+/// A test's place beside others that make clusters: links and loop devices are the whole machine's, so
+/// whoever looks for those that are left is alone on it.
+enum Turn {
+    Alone {
+        _turn: RwLockWriteGuard<'static, ()>,
+    },
+    Beside {
+        _turn: RwLockReadGuard<'static, ()>,
+    },
+}
+
+static TURNS: RwLock<()> = RwLock::new(());
+
+impl Turn {
+    fn alone() -> Self {
+        // A test that failed has left its mark in its own result.
+        let turn = TURNS.write().unwrap_or_else(PoisonError::into_inner);
+        Self::Alone { _turn: turn }
+    }
+
+    fn beside() -> Self {
+        let turn = TURNS.read().unwrap_or_else(PoisonError::into_inner);
+        Self::Beside { _turn: turn }
+    }
+
+    /// Whether something that has come to the machine is this cluster's for sure.
+    fn answers_for(&self, thing: &str) -> bool {
+        let machines = ["link ", "loop device "];
+        matches!(self, Self::Alone { .. }) || !machines.iter().any(|kind| thing.starts_with(kind))
+    }
 }
 
 impl Cluster {
     /// The cluster of `KUBECONFIG`; where that is not set, a new one.
     pub(crate) fn start(name: &str, nodes: u8) -> Self {
-        Self::start_on("bridge", name, nodes)
+        Self::start_on("bridge", name, nodes, Turn::beside)
     }
 
-    /// The same, with the pod network that is named where it is a new one.
-    pub(crate) fn start_on(network: &str, name: &str, nodes: u8) -> Self {
+    /// The same; a new one is the only one, so that its end can be looked at more closely.
+    pub(crate) fn start_alone(name: &str, nodes: u8) -> Self {
+        Self::start_on("bridge", name, nodes, Turn::alone)
+    }
+
+    /// The same as `start`, with the pod network that is named where it is a new one.
+    pub(crate) fn start_with(network: &str, name: &str, nodes: u8) -> Self {
+        Self::start_on(network, name, nodes, Turn::beside)
+    }
+
+    fn start_on(network: &str, name: &str, nodes: u8, turn: fn() -> Turn) -> Self {
         match std::env::var_os("KUBECONFIG") {
             Some(kubeconfig) => Self {
                 kubeconfig: kubeconfig.into(),
                 own: None,
             },
-            None => Self::make(network, name, nodes),
+            None => Self::make(network, name, nodes, turn()),
         }
     }
 
@@ -57,11 +100,11 @@ impl Cluster {
                 eprintln!("skipped: KUBECONFIG names a cluster that is not the test's");
                 None
             }
-            None => Some(Self::make("bridge", name, nodes)),
+            None => Some(Self::make("bridge", name, nodes, Turn::alone())),
         }
     }
 
-    fn make(network: &str, name: &str, nodes: u8) -> Self {
+    fn make(network: &str, name: &str, nodes: u8, turn: Turn) -> Self {
         // Two runs at a time do not meet.
         let name = format!("{name}-{}", std::process::id());
         let directory = output().join("cluster/clusters").join(&name);
@@ -69,6 +112,7 @@ impl Cluster {
             before: Machine::now(&directory, &name),
             directory,
             name,
+            turn,
         };
         let images = ["cluster/images", "images", "ferrovirt"].map(|layout| output().join(layout));
         let mut up = own.command("up");
@@ -251,7 +295,8 @@ impl Own {
         let until = Instant::now() + CLEAN;
         loop {
             let mut left = lives.left();
-            left.extend(Machine::now(&self.directory, &self.name).since(&self.before));
+            let new = Machine::now(&self.directory, &self.name).since(&self.before);
+            left.extend(new.into_iter().filter(|thing| self.turn.answers_for(thing)));
             if left.is_empty() {
                 break;
             }

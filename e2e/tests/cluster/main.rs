@@ -34,7 +34,7 @@ use cluster::Cluster;
 
 #[test]
 fn a_cluster_has_what_virtual_machines_need_and_leaves_nothing() {
-    let cluster = Cluster::start("smoke", 2);
+    let cluster = Cluster::start_alone("smoke", 2);
     cluster.run(async |api| {
         tokio::join!(
             traffic::pods_reach_each_other(api),
@@ -129,7 +129,7 @@ fn a_thousand_instances_cost_what_a_hundred_do() {
 #[test]
 fn examples_run_on_either_network() {
     for network in ["bridge", "ptp"] {
-        let cluster = Cluster::start_on(network, "examples", 1);
+        let cluster = Cluster::start_with(network, "examples", 1);
         cluster.run(async |api| {
             let ferrovirt = vms::Installation::new(&cluster, api).await;
             vms::each_example_runs(&ferrovirt).await;
