@@ -25,7 +25,7 @@ use crds::{
 };
 use k8s_openapi::jiff::Timestamp;
 
-use super::condition::{self, Condition, FALSE, POD_SCHEDULED, SYNCHRONIZED};
+use super::condition::{self, Condition, FALSE, POD_SCHEDULED, READY, SYNCHRONIZED};
 use super::{Decision, Event, FAILED_CREATE, Failure, Launcher};
 use crate::pod;
 
@@ -99,10 +99,11 @@ pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision<Write> {
         Some(pod) if deleting && !pod.deleting => delete(pod),
         Some(pod) => match lingers(&snapshot.vmi, pod, now) {
             Some(Duration::ZERO) => delete(pod),
-            requeue => Decision {
-                requeue,
+            Some(left) => Decision {
+                requeue: Some(left),
                 ..apply(snapshot, now)
             },
+            None => apply(snapshot, now),
         },
         None if deleting => {
             let finalizers = metadata.finalizers.iter().flatten();
@@ -161,12 +162,42 @@ fn may_create(snapshot: &VmiSnapshot) -> bool {
         && snapshot.failure.is_none()
 }
 
+/// How long a pod may take to be Ready once its machine runs: the kubelet looks at it once a second.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// How much longer the pod may take to be Ready. What changes until then is why it is not: not worth
+/// a write of its own.
+fn settles(
+    current: &VirtualMachineInstanceStatus,
+    wanted: &VirtualMachineInstanceStatus,
+    now: Timestamp,
+) -> Option<Duration> {
+    let runs = Some(Phase::Running);
+    if current.phase != runs
+        || wanted.phase != runs
+        || condition::is_true(&wanted.conditions, READY)
+    {
+        return None;
+    }
+    let mut transitions = current.phase_transition_timestamps.iter();
+    let since = transitions.find(|transition| transition.phase == runs)?;
+    let since = since.phase_transition_timestamp.as_ref()?;
+    let passed = Duration::try_from(now.duration_since(since.0)).unwrap_or_default();
+    SETTLE.checked_sub(passed).filter(|left| !left.is_zero())
+}
+
 /// Writes down how things stand, where that has changed.
 fn apply(snapshot: &VmiSnapshot, now: Timestamp) -> Decision<Write> {
     let current = status::owned(&snapshot.vmi);
     let wanted = status::wanted(snapshot, now);
     if wanted == current {
         return Decision::write(Vec::new());
+    }
+    if let Some(left) = settles(&current, &wanted, now) {
+        return Decision {
+            writes: Vec::new(),
+            requeue: Some(left),
+        };
     }
     let mut writes = Vec::new();
     let ends = |phase| matches!(phase, Some(Phase::Succeeded | Phase::Failed));

@@ -71,6 +71,30 @@ fn the_pods_facts_come_with_its_node() {
 }
 
 #[test]
+fn a_pod_that_is_about_to_be_ready_is_waited_for() {
+    let vmi = || {
+        let since =
+            json!([{"phase": "Running", "phaseTransitionTimestamp": "1970-01-01T00:00:10Z"}]);
+        instance(json!({"phase": "Running", "phaseTransitionTimestamps": since}))
+    };
+    let ready = Launcher {
+        ready: condition("True", "", ""),
+        ..bound()
+    };
+    let cases = [
+        (bound(), 10, "", Some(2)),
+        (bound(), 11, "", Some(1)),
+        (bound(), 12, "status", None),
+        (ready, 10, "status", None),
+    ];
+    for (pod, now, expected, again) in cases {
+        let decision = decide(&snapshot(vmi(), Some(pod)), at(now));
+        assert_eq!(words(&decision), expected, "at {now}");
+        assert_eq!(decision.requeue, again.map(Duration::from_secs), "at {now}");
+    }
+}
+
+#[test]
 fn the_way_to_running_takes_three_statuses() {
     let ready = Launcher {
         ready: condition("True", "", ""),
