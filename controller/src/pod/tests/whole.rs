@@ -83,7 +83,12 @@ fn field() -> impl Strategy<Value = Value> {
     let amount = || {
         prop_oneof![
             (0..u64::MAX).prop_map(|bytes| json!(bytes.to_string())),
-            "[0-9]{1,30}(Ei|Gi|m|n)?".prop_map(|amount| json!(amount)),
+            // What is no quantity does not get as far as a pod.
+            "[0-9]{1,30}(Ei|Gi|m|n)?"
+                .prop_filter("a quantity", |amount| amount
+                    .parse::<crds::Quantity>()
+                    .is_ok())
+                .prop_map(|amount| json!(amount)),
         ]
     };
     let domain = prop_oneof![
