@@ -214,10 +214,39 @@ impl Cluster {
             kubectl.args(["get", what, "--all-namespaces", "-o", format]);
             let _ = kubectl.stdout(file).status();
         }
+        self.keep_machines(&to);
         eprintln!(
             "the cluster's logs, events and pods are in {}",
             to.display()
         );
+    }
+
+    /// What launchers and their guests have printed.
+    fn keep_machines(&self, to: &Path) {
+        let columns = "custom-columns=:metadata.namespace,:metadata.name";
+        let mut list = self.kubectl();
+        list.args(["get", "pods", "-A", "-l", "kubevirt.io=virt-launcher"]);
+        let Ok(pods) = list.args(["--no-headers", "-o", columns]).output() else {
+            return;
+        };
+        for pod in String::from_utf8_lossy(&pods.stdout).lines() {
+            let Some((namespace, name)) = pod.trim().split_once(char::is_whitespace) else {
+                continue;
+            };
+            let name = name.trim();
+            if let Ok(file) = File::create(to.join(format!("{namespace}.{name}.log"))) {
+                let mut logs = self.kubectl();
+                logs.args([
+                    "logs",
+                    "-n",
+                    namespace,
+                    name,
+                    "--all-containers",
+                    "--prefix",
+                ]);
+                let _ = logs.stdout(file).status();
+            }
+        }
     }
 
     /// kubectl, in its network.

@@ -12,6 +12,8 @@ pub(crate) async fn each_end_is_told_as_it_was(ferrovirt: &Installation<'_>) {
     tokio::join!(
         a_reboot_is_none(api, namespace),
         a_killed_qemu_is_a_failure(api, namespace),
+    );
+    tokio::join!(
         a_deletion_during_the_start_leaves_nothing(api, namespace),
         an_eviction_is_a_failure_and_always_comes_back(api, namespace),
         a_new_template_waits_for_a_restart(api, namespace),
