@@ -162,8 +162,9 @@ fn may_create(snapshot: &VmiSnapshot) -> bool {
         && snapshot.failure.is_none()
 }
 
-/// How long a pod may take to be Ready once its machine runs: the kubelet looks at it once a second.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How long a pod may take to be Ready once its machine runs: the kubelet looks at it once a second,
+/// or later where it has much to do.
+const SETTLE: Duration = Duration::from_secs(4);
 
 /// How much longer the pod may take to be Ready. What changes until then is why it is not: not worth
 /// a write of its own.

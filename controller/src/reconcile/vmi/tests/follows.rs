@@ -82,9 +82,9 @@ fn a_pod_that_is_about_to_be_ready_is_waited_for() {
         ..bound()
     };
     let cases = [
-        (bound(), 10, "", Some(2)),
-        (bound(), 11, "", Some(1)),
-        (bound(), 12, "status", None),
+        (bound(), 10, "", Some(4)),
+        (bound(), 13, "", Some(1)),
+        (bound(), 14, "status", None),
         (ready, 10, "status", None),
     ];
     for (pod, now, expected, again) in cases {
