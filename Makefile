@@ -59,7 +59,9 @@ images: build cluster-build ## the images that `kubectl apply -k deploy` names, 
 cluster-down: ## stop it
 	@! test -x e2e/out/cluster/bin/cluster || $(CLUSTER) down
 
-e2e: cluster-build ## the tests on a cluster: KUBECONFIG's, or one that they make
+e2e: guests cluster-build ## the tests on a cluster: KUBECONFIG's, or one that they make
+	@cargo build --locked --workspace --bins
+	@e2e/images dev
 	@cargo test --locked -p e2e --test cluster
 
 cluster-shell: ## a shell in its network, with kubectl
@@ -92,7 +94,7 @@ bench: build guests images ## measure what docs/benchmarks.md promises, and writ
 	@cargo bench --locked -p netbind --bench forward >$(TARGET)/forward.json
 	@cargo bench --locked -p e2e --bench promises
 
-soak: build guests ## the tests that take long
+soak: guests images ## the tests that take long
 	@cargo test --release --locked -p netbind -p e2e -- --ignored
 
 deny: ## licences and advisories of all dependencies; needs cargo-deny
