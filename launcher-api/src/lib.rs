@@ -5,6 +5,9 @@
 //! what it finds there: [`connect`] resolves the socket beneath the directory without
 //! symbolic links, and connects to the very inode that it has resolved.
 
+pub mod guest;
+pub mod local;
+
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
