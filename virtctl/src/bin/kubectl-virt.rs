@@ -1,0 +1,5 @@
+//! virtctl under the name by which kubectl finds it: `kubectl virt`.
+
+fn main() -> std::process::ExitCode {
+    virtctl::main()
+}
