@@ -1,6 +1,7 @@
 //! virt-controller.
 
 pub mod admission;
+pub mod api;
 pub mod certificates;
 pub mod config;
 pub mod error;

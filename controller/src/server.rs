@@ -100,6 +100,18 @@ pub struct Context {
     pub readiness: watch::Receiver<Readiness>,
 }
 
+/// Who is at the other end of a connection: an extension of each of its requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Anybody.
+    Unknown,
+    /// Somebody whose certificate was verified.
+    Verified {
+        /// The certificate's common name; empty if it has not exactly one.
+        common_name: Arc<str>,
+    },
+}
+
 /// How a listener's clients speak to it.
 #[derive(Clone, Debug)]
 pub enum Transport {

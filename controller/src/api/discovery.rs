@@ -1,0 +1,125 @@
+//! What is served, as clients of the API server discover it.
+
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::{ApiError, GROUP, VERSIONS};
+
+/// The calls of a namespace: what they are of, and the verb that RBAC knows them by. What is
+/// answered with «not supported yet» is not among them.
+const CALLS: [(&str, &str); 19] = [
+    ("expand-vm-spec", "update"),
+    ("virtualmachineinstances/console", "get"),
+    ("virtualmachineinstances/filesystemlist", "get"),
+    ("virtualmachineinstances/freeze", "update"),
+    ("virtualmachineinstances/guestosinfo", "get"),
+    ("virtualmachineinstances/pause", "update"),
+    ("virtualmachineinstances/portforward", "get"),
+    ("virtualmachineinstances/reset", "update"),
+    ("virtualmachineinstances/softreboot", "update"),
+    ("virtualmachineinstances/unfreeze", "update"),
+    ("virtualmachineinstances/unpause", "update"),
+    ("virtualmachineinstances/userlist", "get"),
+    ("virtualmachineinstances/vnc", "get"),
+    ("virtualmachineinstances/vnc/screenshot", "get"),
+    ("virtualmachines/expand-spec", "get"),
+    ("virtualmachines/portforward", "get"),
+    ("virtualmachines/restart", "update"),
+    ("virtualmachines/start", "update"),
+    ("virtualmachines/stop", "update"),
+];
+
+/// The discovery documents. They name nobody, and the API server asks for them before it sends
+/// anything else: they are for everybody.
+pub(super) fn routes() -> Router {
+    let mut router = Router::new()
+        .route("/apis", get(async || Json(groups())))
+        .route(&format!("/apis/{GROUP}"), get(async || Json(group())));
+    for version in VERSIONS {
+        let path = format!("/apis/{GROUP}/{version}");
+        router = router.route(&path, get(async || Json(resources(version))));
+    }
+    router.method_not_allowed_fallback(async || ApiError::method_not_allowed())
+}
+
+/// Which release this is, as `k8s.io/apimachinery`'s `version.Info`.
+pub(super) async fn version() -> Json<Value> {
+    let version = env!("CARGO_PKG_VERSION");
+    let (major, rest) = version.split_once('.').unwrap_or((version, ""));
+    let minor = rest.split('.').next().unwrap_or_default();
+    Json(json!({
+        "major": major,
+        "minor": minor,
+        "gitVersion": format!("v{version}"),
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, ARCHITECTURE),
+    }))
+}
+
+/// As Go, and so Kubernetes, names it.
+const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") {
+    "amd64"
+} else {
+    std::env::consts::ARCH
+};
+
+/// APIGroupList.
+fn groups() -> Value {
+    json!({"apiVersion": "v1", "kind": "APIGroupList", "groups": [about()]})
+}
+
+/// APIGroup.
+fn group() -> Value {
+    let mut group = about();
+    group["apiVersion"] = "v1".into();
+    group["kind"] = "APIGroup".into();
+    group
+}
+
+fn about() -> Value {
+    let version =
+        |version: &str| json!({"groupVersion": format!("{GROUP}/{version}"), "version": version});
+    json!({
+        "name": GROUP,
+        "versions": VERSIONS.map(version),
+        "preferredVersion": version(VERSIONS[0]),
+    })
+}
+
+/// APIResourceList.
+fn resources(version: &str) -> Value {
+    let resource = |name: &str, namespaced: bool, verb: &str| {
+        json!({
+            "name": name,
+            "singularName": "",
+            "namespaced": namespaced,
+            "kind": kind(name),
+            "verbs": [verb],
+        })
+    };
+    let calls = CALLS.iter();
+    let mut resources: Vec<_> = calls
+        .map(|(name, verb)| resource(name, true, verb))
+        .collect();
+    resources.push(resource("version", false, "get"));
+    json!({
+        "apiVersion": "v1",
+        "kind": "APIResourceList",
+        "groupVersion": format!("{GROUP}/{version}"),
+        "resources": resources,
+    })
+}
+
+/// What a call is about.
+fn kind(name: &str) -> &'static str {
+    match name.split('/').next() {
+        Some("virtualmachineinstances") => "VirtualMachineInstance",
+        Some("version") => "Version",
+        _ => "VirtualMachine",
+    }
+}

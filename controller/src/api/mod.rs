@@ -1,0 +1,182 @@
+//! KubeVirt's subresource API, as the API server aggregates it: verbs on machines and instances.
+//!
+//! ```text
+//! user ─▶ API server ──TLS, front-proxy certificate, X-Remote-*──▶ :8444
+//!           is ready?               503
+//!           who calls?   trust      401   the certificate's name, then the headers
+//!           what?        path       400, 404
+//!           may they?    review     403   SubjectAccessReview
+//!             ─▶ verbs, streams, with `User` and `Call` in the request's extensions
+//! ```
+//!
+//! Every replica serves it, not the leader alone. Discovery is for everybody, as it names nobody.
+
+mod discovery;
+mod path;
+mod review;
+mod status;
+mod trust;
+mod user;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use kube_client::Client;
+use rustls::ClientConfig;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+
+pub use path::{Call, PathError};
+pub use status::{ApiError, Object};
+pub use trust::{Trust, TrustError, follow};
+pub use user::User;
+
+use crate::server::{Limits, Peer, Readiness};
+
+/// The API group.
+pub const GROUP: &str = "subresources.kubevirt.io";
+/// Its versions, the preferred one first. They are the same in everything but their name.
+pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
+
+/// The most streams at a time. A stalled one takes less than 256 KiB.
+const STREAMS: usize = 512;
+
+/// What calls are answered with.
+#[derive(Clone)]
+pub struct ApiContext {
+    /// The API server, with our own rights.
+    pub client: Client,
+    /// Where our components are, virt-handler's pods among them.
+    pub namespace: Arc<str>,
+    /// Whether requests should come here.
+    pub readiness: watch::Receiver<Readiness>,
+    /// Who may call in users' names; none while it is not known.
+    pub trust: watch::Receiver<Option<Arc<Trust>>>,
+    /// How to reach a handler: its name is [`HANDLER`](crate::certificates::HANDLER). None while
+    /// there are no certificates.
+    pub handlers: watch::Receiver<Option<Arc<ClientConfig>>>,
+    /// The streams.
+    pub streams: Streams,
+}
+
+/// Places for streams: consoles, screens and ports, which outlive the request that began them.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    places: Arc<Semaphore>,
+    ending: watch::Receiver<bool>,
+}
+
+impl Streams {
+    /// `ending` becomes true when streams are to end. Once they have, nobody but the receivers of
+    /// [`ApiContext`] is left of those that wait for it.
+    pub fn new(ending: watch::Receiver<bool>) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(STREAMS)),
+            ending,
+        }
+    }
+
+    /// Takes a place, to be kept until the stream is closed.
+    ///
+    /// # Errors
+    /// 429 when there is none left.
+    pub fn take(&self) -> Result<Place, ApiError> {
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| {
+            ApiError::new(
+                axum::http::StatusCode::TOO_MANY_REQUESTS,
+                format!("{STREAMS} streams are open: close one, or try again later"),
+            )
+        })?;
+        Ok(Place {
+            ending: self.ending.clone(),
+            _place: place,
+        })
+    }
+}
+
+/// A stream's place.
+#[derive(Debug)]
+pub struct Place {
+    ending: watch::Receiver<bool>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Returns when the stream is to end because the process does.
+    pub async fn ending(&mut self) {
+        // Who would say so is gone: so is the process, nearly.
+        let _ = self.ending.wait_for(|ending| *ending).await;
+    }
+}
+
+/// All that is served at the API's port.
+pub fn router(context: ApiContext, limits: Limits) -> Router {
+    let base = format!("/apis/{GROUP}/{{version}}");
+    let calls = Router::new()
+        .route(&format!("{base}/version"), get(discovery::version))
+        .nest(&format!("{base}/namespaces/{{namespace}}"), namespaced())
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .fallback(async || ApiError::no_such_call())
+        .layer(DefaultBodyLimit::max(limits.body))
+        .layer(from_fn_with_state(context.clone(), authorise))
+        .layer(from_fn_with_state(limits.request, in_time))
+        .with_state(context);
+    discovery::routes().merge(calls)
+}
+
+/// The calls of a namespace, by the rest of their paths.
+fn namespaced() -> Router<ApiContext> {
+    Router::new()
+}
+
+/// Lets a call through whose caller may make it, with its [`User`] and its [`Call`].
+async fn authorise(
+    State(context): State<ApiContext>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    if *context.readiness.borrow() == Readiness::Starting {
+        return Err(ApiError::unavailable("virt-controller is starting"));
+    }
+    let trust = context.trust.borrow().clone();
+    let trust = trust.ok_or_else(|| {
+        ApiError::unavailable("virt-controller does not know yet whom the API server calls as")
+    })?;
+    let peer = request.extensions().get().unwrap_or(&Peer::Unknown);
+    let user = User::of(&trust, peer, request.headers())?;
+    let call = Call::parse(request.uri().path())?;
+    let verb = match *request.method() {
+        Method::GET => "get",
+        Method::PUT => "update",
+        _ => return Err(ApiError::method_not_allowed()),
+    };
+    review::authorise(&context.client, &user, &call, verb).await?;
+    request.extensions_mut().insert(user);
+    request.extensions_mut().insert(call);
+    Ok(next.run(request).await)
+}
+
+/// Answers a call that takes too long. A stream's time ends when it begins.
+async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    let answer = timeout(limit, next.run(request)).await;
+    answer.unwrap_or_else(|_elapsed| {
+        let seconds = limit.as_secs();
+        ApiError::late(format!("no answer within {seconds} s")).into_response()
+    })
+}
+
+impl From<PathError> for ApiError {
+    fn from(error: PathError) -> Self {
+        match error {
+            PathError::Unknown => Self::no_such_call(),
+            PathError::Malformed => Self::bad_request(error.to_string()),
+        }
+    }
+}
