@@ -7,7 +7,6 @@
 //! The certificate comes from a mounted Secret, and is read again when it changes. As long as there
 //! is none, connections are closed and everything else of the handler works.
 
-mod guest;
 mod identity;
 mod routes;
 #[cfg(test)]

@@ -6,11 +6,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
-use launcher_api::GuestInfo;
+use launcher_api::{GuestInfo, guest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::guest;
 use crate::actions::{self, Action, ActionError};
 use crate::launchers::Launchers;
 

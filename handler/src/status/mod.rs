@@ -27,7 +27,7 @@ use crds::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use launcher_api::PauseReason;
 
-pub(crate) use report::line;
+pub(crate) use launcher_api::guest::line;
 pub use report::{Disk, Ended, Guest, Interface, Report, Stage};
 
 /// The condition of a VM whose vCPUs stand still.

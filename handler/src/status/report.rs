@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use crds::VirtualMachineInstanceGuestOSInfo as GuestOs;
+use launcher_api::guest::line;
 use launcher_api::{GuestInfo, PauseReason, Phase, Status};
 
 /// The longest text, in characters.
@@ -182,14 +183,4 @@ fn is_mac(text: &str) -> bool {
         pair.len() == 2 && pair.bytes().all(|digit| digit.is_ascii_hexdigit())
     });
     all && pairs == 6
-}
-
-/// `text` as one printable line of at most `limit` characters; `None` where nothing is left.
-pub(crate) fn line(text: &str, limit: usize) -> Option<String> {
-    // What turns the direction of writing is no control character, and hides text all the same.
-    let turns = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let shown: String = shown.filter(|c| !turns(*c)).take(limit).collect();
-    let shown = shown.trim();
-    (!shown.is_empty()).then(|| shown.to_owned())
 }
