@@ -9,11 +9,14 @@ use launcher::convert::{Accelerator, BoundInterface, Host};
 use launcher::emulation::{self, Emulation};
 use launcher::init::{self, InitArgs};
 use launcher::probe::{self, ProbeArgs};
-use launcher::run::{self, RunArgs, Sandbox, shim};
+use launcher::run::{self, RunArgs, shim};
 use launcher::{host, network, pod, volumes};
+use launcher_api::launcher_client::LauncherClient;
+use launcher_api::local::{self, LocalVm};
 use launcher_api::{
     GetDomainXmlRequest, GetStatusRequest, Phase, ShutdownRequest, Status, WatchRequest,
 };
+use tonic::transport::Channel;
 
 #[derive(Parser)]
 #[command(
@@ -22,7 +25,7 @@ use launcher_api::{
 )]
 struct Cli {
     /// Where local VMs and images are kept.
-    #[arg(long, global = true, env = "FERROVIRT_ROOT", default_value = run::ROOT)]
+    #[arg(long, global = true, env = local::ROOT_VARIABLE, default_value = local::ROOT)]
     root: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -125,22 +128,19 @@ fn act(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => blocking(run::run(root, args))?,
         Command::Render { file, emulation } => out!("{}", render(&file, emulation)?),
         Command::Console(vm) => {
-            let sandbox = vm.find(&root)?;
-            blocking(async { Ok(run::attach(&sandbox.runtime_dir()).await?) })?;
+            let vm = vm.find(&root)?;
+            blocking(async { Ok(run::attach(client(&vm).await?).await?) })?;
         }
         Command::Status {
             name,
             namespace,
             json,
         } => {
-            let sandboxes = match name {
+            let vms = match name {
                 Some(name) => vec![Name { name, namespace }.find(&root)?],
-                None => {
-                    as_root()?;
-                    run::list(&root)
-                }
+                None => local::list(&root)?,
             };
-            blocking(status(sandboxes, json))?;
+            blocking(status(vms, json))?;
         }
         Command::Shutdown { vm, grace_period } => {
             blocking(shutdown(vm.find(&root)?, grace_period))?;
@@ -177,9 +177,8 @@ fn blocking<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 }
 
 impl Name {
-    fn find(&self, root: &std::path::Path) -> anyhow::Result<Sandbox> {
-        as_root()?;
-        run::find(root, &self.namespace, &self.name).ok_or_else(|| {
+    fn find(&self, root: &std::path::Path) -> anyhow::Result<LocalVm> {
+        local::find(root, &self.namespace, &self.name)?.ok_or_else(|| {
             anyhow!(
                 "no VM named {}/{} runs here; `virt-launcher status` lists those that do",
                 self.namespace,
@@ -187,16 +186,6 @@ impl Name {
             )
         })
     }
-}
-
-/// Local VMs' files are root's alone.
-fn as_root() -> anyhow::Result<()> {
-    if nix::unistd::Uid::effective().is_root() {
-        return Ok(());
-    }
-    Err(anyhow!(
-        "looking at local VMs takes root: try again with sudo"
-    ))
 }
 
 /// The domain XML of a manifest, as it would be on this machine; nothing is made.
@@ -227,12 +216,12 @@ fn render(file: &std::path::Path, emulation: Emulation) -> anyhow::Result<String
     Ok(launcher::convert::convert(&vmi, &host)?.to_xml()?)
 }
 
-async fn client(sandbox: &Sandbox) -> anyhow::Result<run::Client> {
-    let client = run::connect(&sandbox.runtime_dir()).await;
-    client.with_context(|| format!("cannot reach {}/{}", sandbox.namespace, sandbox.name))
+async fn client(vm: &LocalVm) -> anyhow::Result<LauncherClient<Channel>> {
+    let client = vm.connect().await;
+    client.with_context(|| format!("cannot reach {}/{}", vm.namespace, vm.name))
 }
 
-async fn status(sandboxes: Vec<Sandbox>, json: bool) -> anyhow::Result<()> {
+async fn status(vms: Vec<LocalVm>, json: bool) -> anyhow::Result<()> {
     if !json {
         out!(
             "{:<16} {:<24} {:<14} {:<18} REASON",
@@ -242,20 +231,15 @@ async fn status(sandboxes: Vec<Sandbox>, json: bool) -> anyhow::Result<()> {
             "ADDRESS"
         );
     }
-    for sandbox in sandboxes {
-        let answer = async {
-            Ok(client(&sandbox)
-                .await?
-                .get_status(GetStatusRequest {})
-                .await?)
-        };
+    for vm in vms {
+        let answer = async { Ok(client(&vm).await?.get_status(GetStatusRequest {}).await?) };
         let answer: anyhow::Result<_> = answer.await;
         // A launcher that starts, or ends, at this moment.
         let status = answer
             .map(tonic::Response::into_inner)
             .unwrap_or_else(|_| Status {
-                name: sandbox.name.clone(),
-                namespace: sandbox.namespace.clone(),
+                name: vm.name.clone(),
+                namespace: vm.namespace.clone(),
                 reason: "the launcher does not answer".into(),
                 ..Status::default()
             });
@@ -316,23 +300,21 @@ fn show(status: &Status, json: bool) {
     );
 }
 
-async fn shutdown(sandbox: Sandbox, grace_seconds: Option<u32>) -> anyhow::Result<()> {
-    let mut client = client(&sandbox).await?;
+async fn shutdown(vm: LocalVm, grace_seconds: Option<u32>) -> anyhow::Result<()> {
+    let mut client = client(&vm).await?;
     let mut events = client.watch(WatchRequest {}).await?.into_inner();
     let asked = client.shutdown(ShutdownRequest { grace_seconds }).await;
     asked.map_err(|status| anyhow!("{}", status.message()))?;
     // The stream ends with the VM, or with a worker that died; the next one goes on with it.
     while let Ok(Some(_)) = events.message().await {}
-    while run::find(sandbox.root(), &sandbox.namespace, &sandbox.name).is_some()
-        && run::is_kept(&sandbox)
-    {
+    while vm.is_kept() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     Ok(())
 }
 
-async fn dump_xml(sandbox: Sandbox) -> anyhow::Result<()> {
-    let answer = client(&sandbox)
+async fn dump_xml(vm: LocalVm) -> anyhow::Result<()> {
+    let answer = client(&vm)
         .await?
         .get_domain_xml(GetDomainXmlRequest {})
         .await;

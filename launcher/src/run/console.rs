@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use launcher_api::ConsoleBytes;
+use launcher_api::launcher_client::LauncherClient;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 
 /// Ctrl-]: leaves the console.
 const ESCAPE: u8 = 0x1d;
@@ -38,12 +39,11 @@ pub enum ConsoleError {
     Terminal(#[from] io::Error),
 }
 
-/// Joins standard input and output with the console of the launcher at `runtime_dir`.
+/// Joins standard input and output with the launcher's console.
 ///
 /// # Errors
 /// [`ConsoleError`]; the terminal is as before in any case.
-pub async fn attach(runtime_dir: &Path) -> Result<Left, ConsoleError> {
-    let mut client = super::connect(runtime_dir).await?;
+pub async fn attach(mut client: LauncherClient<Channel>) -> Result<Left, ConsoleError> {
     let (keys, typed) = mpsc::channel(1);
     let mut printed = client
         .console(ReceiverStream::new(typed))

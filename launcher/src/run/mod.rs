@@ -23,26 +23,19 @@ pub mod shim;
 mod story;
 mod timeline;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use launcher_api::ConnectError;
-use launcher_api::launcher_client::LauncherClient;
-use tonic::transport::Channel;
 
 pub use cache::capabilities;
 pub use console::{Left, attach};
 pub use inputs::{Binding, load};
-pub use sandbox::{Sandbox, find, is_kept, list};
 pub use timeline::Output;
 
 use crate::emulation::Emulation;
 use session::{Session, Signals};
 use timeline::Timeline;
-
-/// Where everything of local VMs lies.
-pub const ROOT: &str = "/var/lib/ferrovirt";
 
 /// What `run` takes.
 #[derive(Clone, Debug, clap::Args)]
@@ -90,30 +83,6 @@ pub struct RunArgs {
     /// Leave the serial console alone, even on a terminal.
     #[arg(long)]
     pub no_console: bool,
-}
-
-/// The launcher's protocol, from the side of whoever drives a VM.
-pub type Client = LauncherClient<Channel>;
-
-/// How long a launcher that starts, or starts again, may take to listen.
-const LISTENS: Duration = Duration::from_secs(2);
-
-/// A client of a local VM's launcher; waits for one that is starting.
-///
-/// # Errors
-/// As [`launcher_api::connect`], once [`LISTENS`] has passed.
-pub async fn connect(runtime_dir: &Path) -> Result<Client, ConnectError> {
-    let until = tokio::time::Instant::now() + LISTENS;
-    loop {
-        match launcher_api::connect(runtime_dir).await {
-            Err(ConnectError::Socket { .. } | ConnectError::Transport { .. })
-                if tokio::time::Instant::now() < until =>
-            {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            answer => return answer,
-        }
-    }
 }
 
 /// What `--until` waits for.

@@ -22,6 +22,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use launcher_api::local::{LOCK, RECORD, RUNTIME};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 use serde::{Deserialize, Serialize};
@@ -33,8 +34,6 @@ use super::cni::{self, Attachment, CniError, Network};
 use crate::network::PRIMARY;
 use crate::pod::{self, PodError};
 
-const LOCK: &str = "lock";
-const RECORD: &str = "sandbox.json";
 const NETNS: &str = "netns";
 const NETWORK: &str = "network";
 
@@ -100,13 +99,13 @@ fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Sandb
 
 /// What is known of a sandbox; kept in its directory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Sandbox {
+pub(super) struct Sandbox {
     /// The VMI's namespace.
-    pub namespace: String,
+    pub(super) namespace: String,
     /// The VMI's name.
-    pub name: String,
+    pub(super) name: String,
     /// Its directory.
-    pub dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// The pod's networks, its own one first.
     pub(super) attached: Vec<Attached>,
 }
@@ -140,8 +139,8 @@ impl Sandbox {
     }
 
     /// The pod's runtime directory, as the host sees it.
-    pub fn runtime_dir(&self) -> PathBuf {
-        self.dir.join("runtime")
+    pub(super) fn runtime_dir(&self) -> PathBuf {
+        self.dir.join(RUNTIME)
     }
 
     /// The directory of netbind's state.
@@ -169,12 +168,12 @@ impl Sandbox {
     }
 
     /// The directory below which all local VMs lie.
-    pub fn root(&self) -> &Path {
+    pub(super) fn root(&self) -> &Path {
         self.dir.ancestors().nth(2).unwrap_or(Path::new("/"))
     }
 
     /// What CNI gave the pod, in a line.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let gave = |attached: &Attached| {
             let addresses: Vec<&str> = cni::addresses(&attached.result).collect();
             match addresses[..] {
@@ -401,18 +400,6 @@ pub(super) fn sweep(root: &Path) {
     }
 }
 
-/// Every sandbox below `root`.
-pub fn list(root: &Path) -> Vec<Sandbox> {
-    let mut found: Vec<Sandbox> = directories(root).filter_map(|dir| record(&dir)).collect();
-    found.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    found
-}
-
-/// The sandbox of a VM, where it runs.
-pub fn find(root: &Path, namespace: &str, name: &str) -> Option<Sandbox> {
-    record(&Sandbox::directory(root, namespace, name))
-}
-
 fn sandboxes(root: &Path) -> PathBuf {
     let absolute = fs::canonicalize(root).or_else(|_| std::path::absolute(root));
     absolute
@@ -464,11 +451,6 @@ fn acquire(dir: &Path) -> Result<Option<Lock>, SandboxError> {
             answer => return answer,
         }
     }
-}
-
-/// Whether somebody looks after a sandbox.
-pub fn is_kept(sandbox: &Sandbox) -> bool {
-    matches!(lock(&sandbox.dir), Ok(None))
 }
 
 /// Takes the lock of a sandbox's directory; `None` where somebody has it.

@@ -263,7 +263,7 @@ impl Session {
         timeline.pause();
         self.reattach = false;
         let dir = self.runtime_dir.clone();
-        let session = async move { console::attach(&dir).await };
+        let session = async move { console::attach(launcher_api::connect(&dir).await?).await };
         self.console = Some(tokio::spawn(session));
     }
 
