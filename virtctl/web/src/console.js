@@ -58,10 +58,10 @@ export function openConsole(pane) {
 
   const session = new Session(pane, 'console', (opened) => {
     socket = opened;
+    // What the guest printed last comes again.
     terminal.reset();
-    // Its first message is empty, and says that the guest's side is open.
-    opened.addEventListener('message', session.connected.bind(session), { once: true });
     opened.addEventListener('message', ({ data }) => terminal.write(new Uint8Array(data)));
+    session.connected();
   });
   session.open();
 }

@@ -1,17 +1,20 @@
-// What a pane shows when virtctl itself is gone; else virtctl gives the reason.
+// What a pane shows when virtctl itself is gone; else virtctl has the last words.
 const GONE = 'virtctl no longer answers. Run it again, and open the address that it prints.';
 const ENDED = 'The connection has ended.';
 const ABNORMAL = 1006; // RFC 6455, section 7.4.1
 
-/** One pane's connection: opens it, shows how it stands, and offers to open it again. */
+/**
+ * One pane's connection: opens it, shows how it stands, and offers to open it again.
+ *
+ * Binary messages are the guest's bytes. Text is virtctl's: empty once the guest's side is open, else
+ * why it is not, or no longer.
+ */
 export class Session {
   #pane;
   #endpoint;
   #attach;
 
-  /**
-   * `attach` is handed each new WebSocket, and calls `connected` once the guest's side answers.
-   */
+  /** `attach` is handed each WebSocket whose other end is the guest. */
   constructor(pane, endpoint, attach) {
     this.#pane = pane;
     this.#endpoint = endpoint;
@@ -24,13 +27,24 @@ export class Session {
     url.protocol = 'ws:';
     const socket = new WebSocket(url);
     socket.binaryType = 'arraybuffer';
-    socket.addEventListener('close', ({ code, reason }) => {
-      this.#show('ended', reason || (code === ABNORMAL ? GONE : ENDED));
+    let words = '';
+    socket.addEventListener('message', (event) => {
+      if (typeof event.data === 'string') {
+        // Whoever reads the guest's bytes takes no text.
+        event.stopImmediatePropagation();
+        words = event.data;
+        if (!words) {
+          this.#attach(socket);
+        }
+      }
+    });
+    socket.addEventListener('close', ({ code }) => {
+      this.#show('ended', words || (code === ABNORMAL ? GONE : ENDED));
     });
     this.#show('connecting', 'Connecting…');
-    this.#attach(socket);
   }
 
+  /** What the guest shows can be seen. */
   connected() {
     this.#show('connected', '');
   }
