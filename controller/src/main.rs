@@ -3,9 +3,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
+use controller::api::{self, ApiContext, Streams};
 use controller::certificates::{self, Identity};
 use controller::config::Settings;
 use controller::lease::Election;
@@ -18,7 +20,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::info;
+
+/// How long the front proxy is waited for before requests are taken.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long streams may take to close when the process ends.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 #[derive(Parser)]
 #[command(
@@ -38,6 +46,9 @@ struct Args {
     /// The port of the API server's webhooks, by TLS.
     #[arg(long, default_value_t = 8443)]
     webhook_port: u16,
+    /// The port of the API server's aggregator, by TLS.
+    #[arg(long, default_value_t = 8444)]
+    api_port: u16,
     /// The port of health and metrics.
     #[arg(long, default_value_t = 8080)]
     port: u16,
@@ -81,7 +92,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let (settings_to, settings) = watch::channel(Settings::default());
     let (known_to, known) = watch::channel(false);
     let (identity_to, identity) = watch::channel(None);
+    let (authority_to, authority) = watch::channel(None);
     let (trusted_to, trusted) = watch::channel(false);
+    let (front_proxy_to, front_proxy) = watch::channel(None);
+    let (handlers_to, handlers) = watch::channel(None);
+    let (ending_to, ending) = watch::channel(false);
     let (readiness_to, readiness) = watch::channel(Readiness::Starting);
     let mut world = World::default();
     let (vms, vmis) = world.stores();
@@ -100,6 +115,25 @@ async fn run(args: Args) -> anyhow::Result<()> {
         server::webhooks(context, limits),
         readiness.clone(),
         limits,
+    ));
+    let aggregated = Limits::aggregated();
+    let context = ApiContext {
+        client: client.clone(),
+        namespace: args.namespace.as_str().into(),
+        readiness: readiness.clone(),
+        trust: front_proxy.clone(),
+        handlers,
+        streams: Streams::new(ending),
+    };
+    servers.spawn(server::serve(
+        listen(args.api_port).await?,
+        Transport::Aggregated {
+            identity: identity.clone(),
+            trust: front_proxy.clone(),
+        },
+        api::router(context, aggregated),
+        readiness.clone(),
+        aggregated,
     ));
     servers.spawn(server::serve(
         listen(args.port).await?,
@@ -143,6 +177,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let readied = async {
         // No sender ends before the process does.
         let _ = wait(known, known_identity, trusted).await;
+        // A cluster with no aggregation layer has none, and its webhooks are to work.
+        let mut front_proxy = front_proxy;
+        let _ = timeout(PATIENCE, front_proxy.wait_for(Option::is_some)).await;
         metrics.set_ready(true);
         readiness_to.send_replace(Readiness::Ready);
         std::future::pending().await
@@ -156,7 +193,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
         never = follow_settings(
             client.clone(), &args.namespace, &settings_to, &known_to, &metrics,
         ) => match never {},
-        never = certificates::keep(client.clone(), &args.namespace, &identity_to) => match never {},
+        never = certificates::keep(
+            client.clone(), &args.namespace, &identity_to, &authority_to,
+        ) => match never {},
+        never = certificates::keep_handlers(
+            client.clone(), &args.namespace, authority.clone(),
+        ) => match never {},
+        never = certificates::dial(authority, &handlers_to) => match never {},
+        never = api::follow(client.clone(), &front_proxy_to) => match never {},
         never = certificates::inject(client.clone(), identity, &trusted_to) => match never {},
     };
     info!("ending");
@@ -167,6 +211,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
         false => uninstall::terminated(&client, &args.namespace).await,
     }
     servers.join_all().await;
+    ending_to.send_replace(true);
+    // With the listeners, every receiver is gone but those of streams.
+    let _ = timeout(FAREWELL, ending_to.closed()).await;
     Ok(())
 }
 

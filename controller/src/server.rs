@@ -2,18 +2,19 @@
 //!
 //! ```text
 //! :8443, TLS    /mutate  /validate              the API server's webhooks
+//! :8444, TLS    /apis                           the API server's aggregator, for users
 //! :8080, plain  /healthz  /readyz  /metrics     the kubelet, Prometheus
 //! ```
 //!
 //! Everything is bounded: how many connections there are, how long a TLS handshake, the next
 //! request's head, its body and its answer may take, and how large a body is. Connections are
-//! HTTP/1.1 and may be upgraded; a router that wants to, can.
+//! HTTP/1.1 and may be upgraded; a router that wants to, can. What is upgraded counts no more as
+//! a connection here: it is the router's to bound and to end.
 //!
 //! A process that ends says so first: `/readyz` fails and every answer closes its connection,
 //! while new connections are still taken, because it takes the cluster a moment to send them
 //! elsewhere. Only then it stops listening and finishes what it has begun.
 
-use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -27,10 +28,14 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use socket2::SockRef;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -38,12 +43,21 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::admission::{Cluster, Webhook};
+use crate::api::Trust;
 use crate::certificates::Identity;
 use crate::config::Settings;
 use crate::error::Chain;
 use crate::metrics::Metrics;
+
+/// When a client is gone: it answers nothing for a minute.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 
 /// How much a listener takes upon itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,10 +70,32 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long a connection may be idle, and how long the head of a request may take.
     pub idle: Duration,
+    /// How long a client may leave unread what it is sent; none: for as long as it is there.
+    pub unread: Option<Duration>,
     /// How long a request may take, its body included.
     pub request: Duration,
     /// How long new connections are taken after `/readyz` began to fail.
     pub lame_duck: Duration,
+    /// How long what has begun may take after that.
+    pub finish: Duration,
+}
+
+impl Limits {
+    /// Those of the aggregated API, whose streams live for hours and may stall.
+    pub fn aggregated() -> Self {
+        Self {
+            // No call has a large one but `expand-vm-spec`, which has a machine.
+            body: 2 << 20,
+            // The aggregator closes its idle connections after 90 s; it must be the first to do
+            // so, or its next request would meet a closed one.
+            idle: Duration::from_secs(120),
+            unread: None,
+            // A little longer than virt-handler waits for a launcher, and than the API server
+            // waits for anything.
+            request: Duration::from_secs(65),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Limits {
@@ -71,9 +107,11 @@ impl Default for Limits {
             connections: 256,
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(30),
+            unread: Some(Duration::from_secs(30)),
             // As long as an API server waits for a webhook that is configured as ours are.
             request: Duration::from_secs(10),
             lame_duck: Duration::from_secs(5),
+            finish: Duration::from_secs(10),
         }
     }
 }
@@ -112,6 +150,23 @@ pub enum Peer {
     },
 }
 
+impl Peer {
+    /// Whose certificates these are, which were verified; the first is their own.
+    fn of(certificates: Option<&[CertificateDer<'_>]>) -> Self {
+        let Some(own) = certificates.and_then(<[_]>::first) else {
+            return Self::Unknown;
+        };
+        let common_name = X509Certificate::from_der(own).ok().and_then(|(_, parsed)| {
+            let mut names = parsed.subject().iter_common_name();
+            let name = names.next()?.as_str().ok()?.into();
+            names.next().is_none().then_some(name)
+        });
+        Self::Verified {
+            common_name: common_name.unwrap_or_default(),
+        }
+    }
+}
+
 /// How a listener's clients speak to it.
 #[derive(Clone, Debug)]
 pub enum Transport {
@@ -120,6 +175,46 @@ pub enum Transport {
     /// TLS, as whoever this server is when a connection comes. While it is nobody, there are no
     /// connections.
     Tls(watch::Receiver<Option<Identity>>),
+    /// The same, and clients may prove to be the API server's front proxy, as it is known when a
+    /// connection comes.
+    Aggregated {
+        /// Who this server is.
+        identity: watch::Receiver<Option<Identity>>,
+        /// Who the front proxy is. While that is not known, nobody can prove anything.
+        trust: watch::Receiver<Option<Arc<Trust>>>,
+    },
+}
+
+impl Transport {
+    /// How to serve TLS on a connection that comes now; none for plain HTTP.
+    fn tls(&self) -> Result<Option<Arc<ServerConfig>>, ConnectionError> {
+        let (identity, trust) = match self {
+            Self::Plain => return Ok(None),
+            Self::Tls(identity) => (identity, None),
+            Self::Aggregated { identity, trust } => (identity, trust.borrow().clone()),
+        };
+        let identity = identity.borrow().clone();
+        let identity = identity.ok_or(ConnectionError::Nobody)?;
+        Ok(Some(match trust {
+            None => identity.tls,
+            Some(trust) => Arc::new(trust.server_config(&identity)?),
+        }))
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error("there is no certificate yet")]
+    Nobody,
+    #[error("setting up TLS")]
+    Tls(#[from] rustls::Error),
+    #[error("setting up TCP")]
+    Tcp(#[source] io::Error),
+    #[error("the TLS handshake")]
+    Handshake(#[source] io::Error),
+    #[error("HTTP")]
+    Http(#[from] hyper::Error),
 }
 
 /// The API server's webhooks.
@@ -198,13 +293,14 @@ async fn in_time(State(limits): State<Limits>, request: Request, next: Next) -> 
 }
 
 /// Closes the connection with the answer when the process is about to end.
-async fn close_when_draining(
+pub(crate) async fn close_when_draining(
     State(readiness): State<watch::Receiver<Readiness>>,
     request: Request,
     next: Next,
 ) -> Response {
     let mut response = next.run(request).await;
-    if *readiness.borrow() == Readiness::Draining {
+    let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if *readiness.borrow() == Readiness::Draining && !is_upgraded {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
@@ -212,7 +308,7 @@ async fn close_when_draining(
 }
 
 /// Serves `router` on `listener` until [`Limits::lame_duck`] after `readiness` says that the
-/// process ends, and what has begun then for another [`Limits::request`].
+/// process ends, and what has begun then for another [`Limits::finish`].
 pub async fn serve(
     listener: TcpListener,
     transport: Transport,
@@ -258,7 +354,7 @@ pub async fn serve(
                 let _ = stopped.changed().await;
             };
             if let Err(error) = connection(stream, transport, router, limits, stop).await {
-                debug!("a connection: {}", Chain(&*error));
+                debug!("a connection: {}", Chain(&error));
             }
             drop(place);
         });
@@ -266,7 +362,7 @@ pub async fn serve(
     drop((listener, stop));
     let finished = async { while connections.join_next().await.is_some() {} };
     // What is left is cut when the set is dropped.
-    let _ = timeout(limits.request, finished).await;
+    let _ = timeout(limits.finish, finished).await;
 }
 
 async fn connection(
@@ -275,26 +371,34 @@ async fn connection(
     router: Router,
     limits: Limits,
     stop: impl Future<Output = ()>,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
+) -> Result<(), ConnectionError> {
+    set_up(&stream, limits).map_err(ConnectionError::Tcp)?;
+    let Some(tls) = transport.tls()? else {
+        return Ok(http(stream, Peer::Unknown, router, limits, stop).await?);
+    };
+    let handshake = timeout(limits.handshake, TlsAcceptor::from(tls).accept(stream));
+    let stream = handshake
+        .await
+        .map_err(io::Error::from)
+        .flatten()
+        .map_err(ConnectionError::Handshake)?;
+    let peer = Peer::of(stream.get_ref().1.peer_certificates());
+    Ok(http(stream, peer, router, limits, stop).await?)
+}
+
+/// Ends connections whose clients are gone, or do not read their answers where they must.
+fn set_up(stream: &TcpStream, limits: Limits) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    // Ends connections whose clients are gone or do not read their answers.
-    SockRef::from(&stream).set_tcp_user_timeout(Some(limits.idle))?;
-    match transport {
-        Transport::Plain => http(stream, router, limits, stop).await?,
-        Transport::Tls(identity) => {
-            let identity = identity.borrow().clone().ok_or("no certificate yet")?;
-            let handshake = TlsAcceptor::from(identity.tls).accept(stream);
-            let stream = timeout(limits.handshake, handshake)
-                .await
-                .map_err(io::Error::from)??;
-            http(stream, router, limits, stop).await?;
-        }
+    let socket = SockRef::from(stream);
+    match limits.unread {
+        Some(unread) => socket.set_tcp_user_timeout(Some(unread)),
+        None => socket.set_tcp_keepalive(&KEEPALIVE),
     }
-    Ok(())
 }
 
 async fn http<S>(
     stream: S,
+    peer: Peer,
     router: Router,
     limits: Limits,
     stop: impl Future<Output = ()>,
@@ -302,7 +406,11 @@ async fn http<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle)

@@ -37,7 +37,7 @@ pub use status::{ApiError, Object};
 pub use trust::{Trust, TrustError, follow};
 pub use user::User;
 
-use crate::server::{Limits, Peer, Readiness};
+use crate::server::{Limits, Peer, Readiness, close_when_draining};
 
 /// The API group.
 pub const GROUP: &str = "subresources.kubevirt.io";
@@ -118,6 +118,7 @@ impl Place {
 
 /// All that is served at the API's port.
 pub fn router(context: ApiContext, limits: Limits) -> Router {
+    let drain = from_fn_with_state(context.readiness.clone(), close_when_draining);
     let base = format!("/apis/{GROUP}/{{version}}");
     let calls = Router::new()
         .route(&format!("{base}/version"), get(discovery::version))
@@ -128,7 +129,7 @@ pub fn router(context: ApiContext, limits: Limits) -> Router {
         .layer(from_fn_with_state(context.clone(), authorise))
         .layer(from_fn_with_state(limits.request, in_time))
         .with_state(context);
-    discovery::routes().merge(calls)
+    discovery::routes().merge(calls).layer(drain)
 }
 
 /// The calls of a namespace, by the rest of their paths.

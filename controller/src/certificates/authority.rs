@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// How long an authority is valid.
@@ -109,6 +109,11 @@ impl Certified {
         X509Certificate::from_der(&self.certificate).is_ok_and(|(_, certificate)| {
             certificate.public_key().raw == self.key.subject_public_key_info()
         })
+    }
+
+    /// The key, as TLS takes it.
+    pub(super) fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
     }
 
     /// An authority that signs itself, ECDSA on P-256.

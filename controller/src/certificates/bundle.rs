@@ -1,16 +1,20 @@
 //! What the Secret holds: whom to trust, and what to serve with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::jiff::Timestamp;
 use rcgen::KeyPair;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::authority::{Certified, Validity};
+use super::plan::TRUST_DELAY;
 
 /// The serving certificate, as in every Secret of type `kubernetes.io/tls`.
 pub const LEAF: &str = "tls.crt";
@@ -47,6 +51,9 @@ pub enum Flaw {
         /// Why.
         source: rustls::Error,
     },
+    /// A server would not accept a client's certificate.
+    #[error("the certificate is refused")]
+    RefusedClient(#[source] rustls::Error),
 }
 
 /// What the Secret holds.
@@ -69,14 +76,10 @@ impl Bundle {
     pub fn read(data: &BTreeMap<String, ByteString>) -> Result<Self, Flaw> {
         let mut authorities = certificates(data, AUTHORITIES)?.into_iter();
         let newest = authorities.next().ok_or(Flaw::Unreadable(AUTHORITIES))?;
-        let leaf = || {
-            let leaf = certificates(data, LEAF)?.into_iter().next();
-            certified(data, leaf.ok_or(Flaw::Unreadable(LEAF))?, LEAF_KEY)
-        };
         Ok(Self {
             authority: certified(data, newest, AUTHORITY_KEY)?,
             retired: authorities.collect(),
-            leaf: leaf(),
+            leaf: leaf(data),
         })
     }
 
@@ -106,6 +109,13 @@ impl Bundle {
             .chain(&self.retired)
     }
 
+    /// One that cannot be read is trusted by nobody.
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(self.authorities().cloned());
+        roots.into()
+    }
+
     /// Whether a client that trusts these authorities accepts the serving certificate, at this
     /// time and under each of these names.
     ///
@@ -113,17 +123,26 @@ impl Bundle {
     /// What is wrong with it.
     pub fn check_leaf(&self, names: &[String], now: Timestamp) -> Result<&Certified, Flaw> {
         let leaf = self.leaf.as_ref().map_err(Clone::clone)?;
-        let mut roots = RootCertStore::empty();
-        // One that cannot be read is trusted by nobody.
-        roots.add_parsable_certificates(self.authorities().cloned());
-        let provider = rustls::crypto::ring::default_provider().into();
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider);
+        self.check_server(&leaf.certificate, names, now)?;
+        Ok(leaf)
+    }
+
+    /// Whether a client that trusts these authorities accepts a server's certificate, at this
+    /// time and under each of these names.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn check_server(
+        &self,
+        certificate: &CertificateDer<'_>,
+        names: &[String],
+        now: Timestamp,
+    ) -> Result<(), Flaw> {
+        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots(), provider());
         // It is built of the authorities alone.
         let verifier = verifier
             .build()
             .map_err(|_| Flaw::Unreadable(AUTHORITIES))?;
-        let since_epoch = now.duration_since(Timestamp::UNIX_EPOCH).unsigned_abs();
-        let now = UnixTime::since_unix_epoch(since_epoch);
         for name in names {
             let refused = |source| Flaw::Refused {
                 name: name.clone(),
@@ -132,10 +151,35 @@ impl Bundle {
             let server = ServerName::try_from(name.as_str())
                 .map_err(|error| refused(rustls::Error::General(error.to_string())))?;
             verifier
-                .verify_server_cert(&leaf.certificate, &[], &server, &[], now)
+                .verify_server_cert(certificate, &[], &server, &[], unix(now))
                 .map_err(refused)?;
         }
-        Ok(leaf)
+        Ok(())
+    }
+
+    /// Whether a server that trusts these authorities accepts a client's certificate at this time.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn check_client(
+        &self,
+        certificate: &CertificateDer<'_>,
+        now: Timestamp,
+    ) -> Result<(), Flaw> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots(), provider());
+        let verifier = verifier
+            .build()
+            .map_err(|_| Flaw::Unreadable(AUTHORITIES))?;
+        let checked = verifier.verify_client_cert(certificate, &[], unix(now));
+        checked.map(drop).map_err(Flaw::RefusedClient)
+    }
+
+    /// It is time for a certificate to be followed by another, and the authority that would sign
+    /// that is trusted by everybody.
+    pub(super) fn has_successor_for(&self, leaf: &Certified, now: Timestamp) -> bool {
+        let is_due = Validity::of(&leaf.certificate).is_some_and(|leaf| leaf.is_due(now));
+        let authority = Validity::of(&self.authority.certificate);
+        is_due && authority.is_some_and(|authority| authority.age(now) >= TRUST_DELAY)
     }
 
     /// How to serve TLS with the serving certificate: HTTP/1.1, whose connections can be
@@ -145,19 +189,45 @@ impl Bundle {
     /// When the certificate is of no use.
     pub fn server_config(&self) -> Result<ServerConfig, Flaw> {
         let leaf = self.leaf.as_ref().map_err(Clone::clone)?;
-        let key = PrivateKeyDer::try_from(leaf.key.serialize_der());
-        let key = key.map_err(|_| Flaw::Unreadable(LEAF_KEY))?;
-        let provider = rustls::crypto::ring::default_provider().into();
-        let config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .and_then(|config| {
                 let config = config.with_no_client_auth();
-                config.with_single_cert(vec![leaf.certificate.clone()], key)
+                config.with_single_cert(vec![leaf.certificate.clone()], leaf.private_key())
             });
         let mut config = config.map_err(|_| Flaw::Unreadable(LEAF))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
+
+    /// How a client with this certificate speaks TLS to servers that these authorities know.
+    ///
+    /// # Errors
+    /// When the certificate is of no use.
+    pub fn client_config(&self, certified: &Certified) -> Result<ClientConfig, rustls::Error> {
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots())
+            .with_client_auth_cert(vec![certified.certificate.clone()], certified.private_key())?;
+        // Servers of one name are not one server.
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    rustls::crypto::ring::default_provider().into()
+}
+
+fn unix(now: Timestamp) -> UnixTime {
+    let since_epoch = now.duration_since(Timestamp::UNIX_EPOCH);
+    UnixTime::since_unix_epoch(since_epoch.unsigned_abs())
+}
+
+/// The serving certificate of a Secret of type `kubernetes.io/tls`.
+pub(super) fn leaf(data: &BTreeMap<String, ByteString>) -> Result<Certified, Flaw> {
+    let leaf = certificates(data, LEAF)?.into_iter().next();
+    certified(data, leaf.ok_or(Flaw::Unreadable(LEAF))?, LEAF_KEY)
 }
 
 fn entry<'a>(data: &'a BTreeMap<String, ByteString>, name: &'static str) -> Result<&'a [u8], Flaw> {
@@ -198,7 +268,9 @@ fn certified(
     }
 }
 
-fn encode<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'static>>) -> String {
+pub(super) fn encode<'a>(
+    certificates: impl IntoIterator<Item = &'a CertificateDer<'static>>,
+) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     let encode = |certificate: &CertificateDer<'_>| {
         let pem = pem::Pem::new("CERTIFICATE", certificate.to_vec());

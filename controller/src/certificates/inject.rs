@@ -1,35 +1,29 @@
-//! Telling the API server whom to trust: `caBundle` of the webhook configurations.
+//! Telling the API server whom to trust: `caBundle` of whatever has it call this server.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::pin::pin;
 use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube_client::api::{Patch, PatchParams};
 use kube_client::{Api, Client, Resource};
-use kube_runtime::WatchStreamExt;
-use kube_runtime::watcher::watch_object;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::attend::{CHECK_EVERY, RETRY_AFTER, attend};
 use super::{Identity, WEBHOOKS};
+use crate::api;
 use crate::error::Chain;
 
-/// How soon a write that failed is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// How long to wait where there is nothing to do: for ever, as far as anybody will notice.
-const NOTHING_TO_DO: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Keeps `caBundle` in both configurations, for ever; `trusted` becomes true when both have it, or
-/// are not there, so that no API server asks before it can trust the answer.
+/// Keeps `caBundle` in the configurations of the webhooks and in the APIServices, for ever;
+/// `trusted` becomes true when both configurations have it, or are not there, so that no API
+/// server asks before it can trust the answer. (Of an APIService it finds out by itself.)
 ///
 /// Any replica may run this, and several may: what they write is the same.
 pub async fn inject(
@@ -44,105 +38,87 @@ pub async fn inject(
             trusted.send_replace(true);
         }
     };
-    let (never, _, ()) = futures::join!(
+    let (client, identity) = (&client, &identity);
+    let services = api::VERSIONS.map(|version| async move {
+        let name = format!("{version}.{}", api::GROUP);
+        inject_into::<APIService>(client, &name, identity, None).await
+    });
+    let (never, _, _, ()) = futures::join!(
         inject_into::<MutatingWebhookConfiguration>(
-            client.clone(),
-            identity.clone(),
-            mutating_done
+            client,
+            WEBHOOKS,
+            identity,
+            Some(mutating_done)
         ),
-        inject_into::<ValidatingWebhookConfiguration>(client, identity, validating_done),
+        inject_into::<ValidatingWebhookConfiguration>(
+            client,
+            WEBHOOKS,
+            identity,
+            Some(validating_done)
+        ),
+        futures::future::join_all(services),
         both,
     );
     never
 }
 
-async fn inject_into<K: Webhooks>(
-    client: Client,
-    mut identity: watch::Receiver<Option<Identity>>,
-    done: oneshot::Sender<()>,
+async fn inject_into<K: Caller>(
+    client: &Client,
+    name: &str,
+    identity: &watch::Receiver<Option<Identity>>,
+    mut done: Option<oneshot::Sender<()>>,
 ) -> Infallible {
-    let mut done = Some(done);
-    let api: Api<K> = Api::all(client);
-    let mut objects = pin!(watch_object(api.clone(), WEBHOOKS).default_backoff());
-    let mut seen = None;
-    let mut wait = NOTHING_TO_DO;
-    loop {
-        let event = async {
-            tokio::select! {
-                object = objects.next() => object,
-                Ok(()) = identity.changed() => None,
-            }
-        };
-        match timeout(wait, event).await {
-            Ok(Some(Ok(object))) => seen = Some(object),
-            Ok(Some(Err(error))) => {
-                let kind = K::kind(&());
-                warn!("watching {kind} {WEBHOOKS}: {}", Chain(&error));
-                continue;
-            }
-            Ok(None) | Err(_) => {}
-        }
-        let trusted = identity.borrow_and_update();
-        let trusted = trusted.as_ref().map(|identity| identity.trusted.clone());
-        // Until both are known, there is nothing to compare.
-        let (Some(object), Some(trusted)) = (&seen, trusted) else {
-            continue;
-        };
-        let patch = object.as_ref();
-        let patch = patch.and_then(|object| injection(object, &trusted));
-        wait = match patch {
-            Some(patch) => write(&api, &patch).await,
-            None => {
-                if let Some(done) = done.take() {
-                    // Who is not waiting need not know.
-                    let _ = done.send(());
+    let api: Api<K> = Api::all(client.clone());
+    attend(
+        api.clone(),
+        name,
+        identity.clone(),
+        async |object, identity| {
+            // Until it is known whom to trust, there is nothing to compare.
+            let Some(identity) = identity else {
+                return CHECK_EVERY;
+            };
+            match object.and_then(|object| injection(object, &identity.trusted)) {
+                Some(patch) => write(&api, name, &patch).await,
+                None => {
+                    if let Some(done) = done.take() {
+                        // Who is not waiting need not know.
+                        let _ = done.send(());
+                    }
+                    CHECK_EVERY
                 }
-                NOTHING_TO_DO
             }
-        };
-    }
+        },
+    )
+    .await
 }
 
-async fn write<K: Webhooks>(api: &Api<K>, patch: &Value) -> Duration {
+async fn write<K: Caller>(api: &Api<K>, name: &str, patch: &Value) -> Duration {
     let kind = K::kind(&());
     let params = PatchParams::apply("virt-controller").force();
-    match api.patch(WEBHOOKS, &params, &Patch::Apply(patch)).await {
+    match api.patch(name, &params, &Patch::Apply(patch)).await {
         Ok(_) => {
-            info!("{kind} {WEBHOOKS} trusts the present authorities");
-            NOTHING_TO_DO
+            info!("{kind} {name} trusts the present authorities");
+            CHECK_EVERY
         }
         Err(error) => {
-            warn!("writing {kind} {WEBHOOKS}: {}", Chain(&error));
+            warn!("writing {kind} {name}: {}", Chain(&error));
             RETRY_AFTER
         }
     }
 }
 
-/// What to apply so that each webhook trusts `trusted`; none if each does.
-pub(super) fn injection<K: Webhooks>(object: &K, trusted: &str) -> Option<Value> {
-    let trusts = |client: &WebhookClientConfig| {
-        client
-            .ca_bundle
-            .as_ref()
-            .is_some_and(|bundle| bundle.0 == trusted.as_bytes())
-    };
-    let clients = object.clients();
-    if clients.iter().all(|(_, client)| trusts(client)) {
-        return None;
-    }
+/// What to apply so that each call of `object`'s trusts `trusted`; none if each does.
+pub(super) fn injection<K: Caller>(object: &K, trusted: &str) -> Option<Value> {
     let bundle = ByteString(trusted.as_bytes().to_vec());
-    let webhooks = clients
-        .iter()
-        .map(|(name, _)| json!({ "name": name, "clientConfig": { "caBundle": bundle } }));
-    Some(json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "webhooks": webhooks.collect::<Vec<_>>(),
-    }))
+    let mut patch = object.with_bundle(&bundle)?;
+    patch["apiVersion"] = K::api_version(&()).into();
+    patch["kind"] = K::kind(&()).into();
+    Some(patch)
 }
 
-/// A configuration of webhooks.
-pub(super) trait Webhooks:
+/// An object that has the API server call this server.
+pub(super) trait Caller:
     Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
     + Clone
     + Debug
@@ -150,24 +126,51 @@ pub(super) trait Webhooks:
     + Send
     + 'static
 {
-    /// Each webhook's name, and how it is reached.
-    fn clients(&self) -> Vec<(&str, &WebhookClientConfig)>;
+    /// What to apply so that the server is known by `bundle`; none if it is.
+    fn with_bundle(&self, bundle: &ByteString) -> Option<Value>;
 }
 
-impl Webhooks for MutatingWebhookConfiguration {
-    fn clients(&self) -> Vec<(&str, &WebhookClientConfig)> {
+impl Caller for MutatingWebhookConfiguration {
+    fn with_bundle(&self, bundle: &ByteString) -> Option<Value> {
         let webhooks = self.webhooks.iter().flatten();
-        webhooks
-            .map(|webhook| (webhook.name.as_str(), &webhook.client_config))
-            .collect()
+        webhooks_with(
+            webhooks.map(|webhook| (webhook.name.as_str(), &webhook.client_config)),
+            bundle,
+        )
     }
 }
 
-impl Webhooks for ValidatingWebhookConfiguration {
-    fn clients(&self) -> Vec<(&str, &WebhookClientConfig)> {
+impl Caller for ValidatingWebhookConfiguration {
+    fn with_bundle(&self, bundle: &ByteString) -> Option<Value> {
         let webhooks = self.webhooks.iter().flatten();
-        webhooks
-            .map(|webhook| (webhook.name.as_str(), &webhook.client_config))
-            .collect()
+        webhooks_with(
+            webhooks.map(|webhook| (webhook.name.as_str(), &webhook.client_config)),
+            bundle,
+        )
     }
+}
+
+impl Caller for APIService {
+    fn with_bundle(&self, bundle: &ByteString) -> Option<Value> {
+        let spec = self.spec.as_ref()?;
+        // One with no service is the API server's own.
+        if spec.service.is_none() || spec.ca_bundle.as_ref() == Some(bundle) {
+            return None;
+        }
+        Some(json!({ "spec": { "caBundle": bundle } }))
+    }
+}
+
+/// Each webhook has a name, and how it is reached.
+fn webhooks_with<'a>(
+    webhooks: impl Iterator<Item = (&'a str, &'a WebhookClientConfig)> + Clone,
+    bundle: &ByteString,
+) -> Option<Value> {
+    let mut clients = webhooks.clone();
+    if clients.all(|(_, client)| client.ca_bundle.as_ref() == Some(bundle)) {
+        return None;
+    }
+    let webhooks =
+        webhooks.map(|(name, _)| json!({ "name": name, "clientConfig": { "caBundle": bundle } }));
+    Some(json!({ "webhooks": webhooks.collect::<Vec<_>>() }))
 }

@@ -1,69 +1,84 @@
-//! Keeping the Secret as [`plan`] wants it, and handing on what it holds.
+//! Keeping the Secrets as their plans want them, and handing on what they hold.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube_client::api::PostParams;
 use kube_client::{Api, Client};
-use kube_runtime::WatchStreamExt;
-use kube_runtime::watcher::watch_object;
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{Bundle, Flaw, Identity, IssueError, SECRET, Step, plan, server_names};
+use super::attend::{CHECK_EVERY, RETRY_AFTER, attend};
+use super::{
+    Bundle, Flaw, HANDLER_SECRET, HandlerStep, Identity, IssueError, SECRET, Step, plan,
+    plan_handler, server_names,
+};
 use crate::error::Chain;
 
-/// How often the time is looked at. It is the wall clock that counts, which may be set.
-const CHECK_EVERY: Duration = Duration::from_secs(15 * 60);
-/// How soon a write that failed is tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// The Secret could not be brought up to date.
+/// A Secret could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
 enum KeepError {
     #[error("making a certificate")]
     Issue(#[from] IssueError),
-    #[error("writing Secret {SECRET}")]
-    Write(#[source] kube_client::Error),
+    #[error("writing Secret {name}")]
+    Write {
+        name: &'static str,
+        source: kube_client::Error,
+    },
 }
 
 /// Keeps the certificates of the server in `namespace`, for ever; `identity` gets them at once
-/// and whenever they change.
+/// and whenever they change. `authority` gets the whole when nothing is to be done about it: what
+/// others can be made from.
 pub async fn keep(
     client: Client,
     namespace: &str,
     identity: &watch::Sender<Option<Identity>>,
+    authority: &watch::Sender<Option<Arc<Bundle>>>,
 ) -> Infallible {
     let api: Api<Secret> = Api::namespaced(client, namespace);
     let names = server_names(namespace);
-    let mut secrets = pin!(watch_object(api.clone(), SECRET).default_backoff());
-    let mut seen = None;
-    let mut wait = CHECK_EVERY;
-    loop {
-        match timeout(wait, secrets.next()).await {
-            Ok(Some(Ok(secret))) => seen = Some(secret),
-            Ok(Some(Err(error))) => {
-                warn!("watching Secret {SECRET}: {}", Chain(&error));
-                continue;
-            }
-            Ok(None) => std::future::pending().await,
-            Err(_elapsed) => {}
+    // It is made from nothing but the time.
+    let (_, nothing) = watch::channel(());
+    attend(api.clone(), SECRET, nothing, async |secret, ()| {
+        let tended = tend(&api, secret, &names, identity, authority).await;
+        next_look(tended)
+    })
+    .await
+}
+
+/// Keeps the certificates of the handlers in `namespace`, which mount them, for ever.
+pub async fn keep_handlers(
+    client: Client,
+    namespace: &str,
+    authority: watch::Receiver<Option<Arc<Bundle>>>,
+) -> Infallible {
+    let api: Api<Secret> = Api::namespaced(client, namespace);
+    attend(
+        api.clone(),
+        HANDLER_SECRET,
+        authority,
+        async |secret, authority| match authority {
+            Some(authority) => next_look(tend_handlers(&api, secret, authority).await),
+            None => CHECK_EVERY,
+        },
+    )
+    .await
+}
+
+fn next_look(tended: Result<(), KeepError>) -> Duration {
+    match tended {
+        Ok(()) => CHECK_EVERY,
+        Err(error) => {
+            warn!("{}", Chain(&error));
+            RETRY_AFTER
         }
-        let Some(secret) = &seen else { continue };
-        wait = match tend(&api, secret.as_ref(), &names, identity).await {
-            Ok(()) => CHECK_EVERY,
-            Err(error) => {
-                warn!("{}", Chain(&error));
-                RETRY_AFTER
-            }
-        };
     }
 }
 
@@ -73,32 +88,66 @@ async fn tend(
     secret: Option<&Secret>,
     names: &[String],
     identity: &watch::Sender<Option<Identity>>,
+    authority: &watch::Sender<Option<Arc<Bundle>>>,
 ) -> Result<(), KeepError> {
     let now = Timestamp::now();
-    let found = secret.map_or(Err(Flaw::Missing), |secret| {
-        Bundle::read(secret.data.as_ref().unwrap_or(&BTreeMap::new()))
-    });
+    let found = secret.map_or(Err(Flaw::Missing), |secret| Bundle::read(&data(secret)));
     if let Ok(served) = found.as_ref().map_err(Clone::clone).and_then(Identity::of) {
         identity.send_replace(Some(served));
     }
-    let step = plan(&found, names, now);
-    if step == Step::Keep {
-        return Ok(());
+    match plan(&found, names, now) {
+        Step::Keep => {
+            authority.send_replace(found.ok().map(Arc::new));
+            Ok(())
+        }
+        step => {
+            info!("making {step}");
+            let data = step.perform(found, names, now)?.write();
+            write(api, SECRET, secret, data).await
+        }
     }
-    info!("making {step}");
-    let data = step.perform(found, names, now)?.write();
-    let written = match secret {
-        Some(secret) => {
+}
+
+/// Does what there is to do about the handlers' Secret.
+async fn tend_handlers(
+    api: &Api<Secret>,
+    secret: Option<&Secret>,
+    authority: &Bundle,
+) -> Result<(), KeepError> {
+    let now = Timestamp::now();
+    let found = secret.map(data).unwrap_or_default();
+    match plan_handler(&found, authority, now) {
+        HandlerStep::Keep => Ok(()),
+        step => {
+            info!("for virt-handler, making {step}");
+            let data = step.perform(found, authority, now)?;
+            write(api, HANDLER_SECRET, secret, data).await
+        }
+    }
+}
+
+fn data(secret: &Secret) -> BTreeMap<String, ByteString> {
+    secret.data.clone().unwrap_or_default()
+}
+
+async fn write(
+    api: &Api<Secret>,
+    name: &'static str,
+    seen: Option<&Secret>,
+    data: BTreeMap<String, ByteString>,
+) -> Result<(), KeepError> {
+    let written = match seen {
+        Some(seen) => {
             let secret = Secret {
                 data: Some(data),
-                ..secret.clone()
+                ..seen.clone()
             };
-            api.replace(SECRET, &PostParams::default(), &secret).await
+            api.replace(name, &PostParams::default(), &secret).await
         }
         None => {
             let secret = Secret {
                 metadata: ObjectMeta {
-                    name: Some(SECRET.to_owned()),
+                    name: Some(name.to_owned()),
                     ..ObjectMeta::default()
                 },
                 data: Some(data),
@@ -111,6 +160,8 @@ async fn tend(
     match written {
         // Another replica was first; its Secret is on its way here.
         Err(kube_client::Error::Api(status)) if status.code == 409 => Ok(()),
-        written => written.map(drop).map_err(KeepError::Write),
+        written => written
+            .map(drop)
+            .map_err(|source| KeepError::Write { name, source }),
     }
 }

@@ -6,16 +6,19 @@
 //!              |
 //! Secret <--- keep, every replica ---> Identity ---> server, from the next connection on
 //! (watched; who writes first wins)        |
-//!                                         '------> inject ------------> caBundle of both
-//!                                                                      configurations
+//!                |                        '------> inject ------------> caBundle of the webhooks'
+//!                v                                                     configurations, APIServices
+//!             Bundle ---> keep_handlers, dial ---> mutual TLS with virt-handler
 //! ```
 //!
 //! Every replica watches the Secret and serves what it holds. Whoever finds something to do
 //! writes it, under the resource version that was seen: of two writers one is told so, and looks
 //! again.
 
+mod attend;
 mod authority;
 mod bundle;
+mod handler;
 mod inject;
 mod keep;
 mod plan;
@@ -30,8 +33,9 @@ pub use authority::{
     AUTHORITY_LIFETIME, Certified, IssueError, LEAF_LIFETIME, Subject, Usage, Validity,
 };
 pub use bundle::{AUTHORITIES, AUTHORITY_KEY, Bundle, Flaw, LEAF, LEAF_KEY};
+pub use handler::{HANDLER, HANDLER_SECRET, HandlerStep, client, dial, plan_handler};
 pub use inject::inject;
-pub use keep::keep;
+pub use keep::{keep, keep_handlers};
 pub use plan::{Step, TRUST_DELAY, plan};
 
 /// The Secret, in the controller's namespace.

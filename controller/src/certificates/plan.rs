@@ -58,11 +58,10 @@ pub fn plan(found: &Result<Bundle, Flaw>, names: &[String], now: Timestamp) -> S
     if authority.is_due(now) {
         return Step::AddAuthority;
     }
-    let leaf_is_due = Validity::of(&leaf.certificate).is_some_and(|leaf| leaf.is_due(now));
-    if leaf_is_due && authority.age(now) >= TRUST_DELAY {
-        return Step::Renew;
+    match bundle.has_successor_for(leaf, now) {
+        true => Step::Renew,
+        false => Step::Keep,
     }
-    Step::Keep
 }
 
 impl Step {

@@ -1,0 +1,60 @@
+//! Looking after an object that is made from something else.
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube_client::{Api, Resource};
+use kube_runtime::WatchStreamExt;
+use kube_runtime::watcher::watch_object;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::error::Chain;
+
+/// How often the time is looked at. It is the wall clock that counts, which may be set.
+pub(super) const CHECK_EVERY: Duration = Duration::from_secs(15 * 60);
+/// How soon a write that failed is tried again.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Looks at the object `name` as soon as it is known whether it is there, and whenever it or
+/// `source` changes, for ever. A look says when the next one is due without a change.
+pub(super) async fn attend<K, T>(
+    api: Api<K>,
+    name: &str,
+    mut source: watch::Receiver<T>,
+    mut look: impl AsyncFnMut(Option<&K>, &T) -> Duration,
+) -> Infallible
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    T: Clone,
+{
+    let mut objects = pin!(watch_object(api, name).default_backoff());
+    let mut seen = None;
+    let mut wait = CHECK_EVERY;
+    loop {
+        let event = async {
+            tokio::select! {
+                object = objects.next() => object,
+                Ok(()) = source.changed() => None,
+            }
+        };
+        match timeout(wait, event).await {
+            Ok(Some(Ok(object))) => seen = Some(object),
+            Ok(Some(Err(error))) => {
+                warn!("watching {} {name}: {}", K::kind(&()), Chain(&error));
+                continue;
+            }
+            // A watch does not end: it was the source, or the time.
+            Ok(None) | Err(_) => {}
+        }
+        if let Some(object) = &seen {
+            let source = source.borrow_and_update().clone();
+            wait = look(object.as_ref(), &source).await;
+        }
+    }
+}
