@@ -10,9 +10,7 @@ MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 # Network namespaces, and packages inside a directory, are root's; compiling is not.
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
-ifneq ($(SUDO),)
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
-endif
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(CURDIR)/.ci/runner $(SUDO)
 # Plain lines, as a log keeps them.
 ifneq ($(CI),)
 export CARGO_TERM_PROGRESS_WHEN := never
@@ -74,7 +72,8 @@ lint: setup
 	@echo '== cargo clippy'
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 
-test: guests cluster-build lint ## format, lints, all tests, and a little fuzzing
+test: setup ## format, lints, all tests, and a little fuzzing
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync guests cluster-build lint
 	@echo '== go'
 	@e2e/cluster/build check
 	@echo '== cargo build'
