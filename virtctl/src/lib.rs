@@ -11,9 +11,14 @@
 pub mod cli;
 pub mod cluster;
 pub mod commands;
+pub mod forward;
 pub mod local;
+pub mod pump;
+pub mod ssh;
 pub mod stream;
 pub mod target;
+pub mod terminal;
+pub mod vnc;
 
 use std::process::ExitCode;
 

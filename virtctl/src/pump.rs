@@ -31,6 +31,17 @@ impl From<PumpError> for io::Error {
 #[derive(Debug, Default)]
 pub struct Moved(AtomicU64);
 
+impl Moved {
+    /// One more.
+    pub fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Passes on what comes until it ends. Each piece is on its way before the next one is read.
 ///
 /// # Errors
@@ -48,7 +59,7 @@ pub async fn pump(
         };
         to.write_all(piece).await.map_err(PumpError::Write)?;
         to.flush().await.map_err(PumpError::Write)?;
-        moved.0.fetch_add(1, Ordering::Relaxed);
+        moved.note();
     }
 }
 
@@ -62,13 +73,13 @@ pub async fn linger<T>(
 ) -> Option<T> {
     let end = limit.map(|limit| Instant::now() + limit);
     loop {
-        let before = moved.0.load(Ordering::Relaxed);
+        let before = moved.count();
         let until = Instant::now() + silence;
         let until = end.map_or(until, |end| end.min(until));
         if let Ok(ended) = timeout_at(until, &mut pump).await {
             return Some(ended);
         }
-        let silent = moved.0.load(Ordering::Relaxed) == before;
+        let silent = moved.count() == before;
         if silent || end.is_some_and(|end| end <= Instant::now()) {
             return None;
         }
