@@ -12,11 +12,15 @@
 //! Every replica serves it, not the leader alone. Discovery is for everybody, as it names nobody.
 
 mod discovery;
+mod handler;
 mod path;
+mod portforward;
 mod review;
 mod status;
+mod stream;
 mod trust;
 mod user;
+mod verbs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +139,9 @@ pub fn router(context: ApiContext, limits: Limits) -> Router {
 /// The calls of a namespace, by the rest of their paths.
 fn namespaced() -> Router<ApiContext> {
     Router::new()
+        .merge(verbs::routes())
+        .merge(stream::routes())
+        .merge(portforward::routes())
 }
 
 /// Lets a call through whose caller may make it, with its [`User`] and its [`Call`].

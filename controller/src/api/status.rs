@@ -61,8 +61,20 @@ impl Object {
             resource,
             name,
         } = &self;
-        let message = format!("Operation cannot be fulfilled on {resource}.{group} {name:?}: {why}");
+        let message =
+            format!("Operation cannot be fulfilled on {resource}.{group} {name:?}: {why}");
         ApiError::new(StatusCode::CONFLICT, message).about(self)
+    }
+
+    /// Nobody may do that with it: 403.
+    pub fn forbidden(self, why: &str) -> ApiError {
+        let Self {
+            group,
+            resource,
+            name,
+        } = &self;
+        let message = format!("{resource}.{group} {name:?} is forbidden: {why}");
+        ApiError::new(StatusCode::FORBIDDEN, message).about(self)
     }
 }
 
@@ -171,6 +183,9 @@ impl From<kube_client::Error> for ApiError {
                 let code = StatusCode::from_u16(status.code);
                 let code = code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 Self::new(code, status.message)
+            }
+            kube_client::Error::SerdeError(error) => {
+                Self::internal(format!("the object cannot be read: {error}"))
             }
             error => Self::unavailable(format!(
                 "virt-controller cannot reach the API server: {}",

@@ -87,7 +87,7 @@ pub fn owner(vmi: &VirtualMachineInstance) -> Option<&str> {
 }
 
 /// The run strategy that the machine asks for, in either of its forms.
-pub(super) fn run_strategy(vm: &VirtualMachine) -> RunStrategy {
+pub(crate) fn run_strategy(vm: &VirtualMachine) -> RunStrategy {
     vm.spec.run_strategy.unwrap_or(match vm.spec.running {
         Some(true) => RunStrategy::Always,
         _ => RunStrategy::Halted,

@@ -255,7 +255,7 @@ fn stopped(status: &VirtualMachineInstanceStatus) -> Event {
 }
 
 /// The phase that the instance is in. One without a status has not been looked at.
-pub(super) fn phase(vmi: &VirtualMachineInstance) -> Phase {
+pub(crate) fn phase(vmi: &VirtualMachineInstance) -> Phase {
     let status = vmi.status.as_ref();
     status
         .and_then(|status| status.phase)
@@ -263,7 +263,7 @@ pub(super) fn phase(vmi: &VirtualMachineInstance) -> Phase {
 }
 
 /// Nothing follows this phase.
-pub(super) fn is_final(phase: Phase) -> bool {
+pub(crate) fn is_final(phase: Phase) -> bool {
     matches!(phase, Phase::Succeeded | Phase::Failed)
 }
 

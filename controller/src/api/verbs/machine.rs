@@ -1,0 +1,94 @@
+//! Starting and stopping machines: one write each, of what [`plan`] decides.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use crds::{VirtualMachine, VirtualMachineInstance};
+use kube_client::Api;
+use kube_client::api::{self, PatchParams};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Named;
+use super::options::{self, DryRun};
+use super::plan::{Patch, Verb, plan};
+use crate::api::handler::Handler;
+use crate::api::{ApiContext, ApiError, Object};
+
+/// The field manager of what is written in users' names.
+const MANAGER: &str = "virt-controller-api";
+
+/// How often a machine that changes all the time is looked at.
+const ATTEMPTS: usize = 5;
+
+/// Does what the body of `verb` says.
+pub(super) async fn act<T: Default + DeserializeOwned>(
+    verb: fn(T) -> (Verb, DryRun),
+    State(context): State<ApiContext>,
+    Path(Named { namespace, name }): Path<Named>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let (verb, dry_run) = verb(options::read(&body)?);
+    let vms: Api<VirtualMachine> = Api::namespaced(context.client.clone(), &namespace);
+    let vmis: Api<VirtualMachineInstance> = Api::namespaced(context.client.clone(), &namespace);
+    for _ in 0..ATTEMPTS {
+        let vm = vms.get_opt(&name).await?;
+        let vm = vm.ok_or_else(|| Object::vm(&name).not_found())?;
+        let vmi = vmis.get_opt(&name).await?;
+        let plan = plan(verb, &vm, vmi.as_ref());
+        let plan = plan.map_err(|why| Object::vm(&name).conflict(&why))?;
+        match write(&vms, &vm, plan.patch, dry_run).await {
+            // It changed meanwhile: what is to be done may have, too.
+            Err(kube_client::Error::Api(status)) if status.code == 409 => continue,
+            written => written?,
+        }
+        if let (Some(vmi), Some(grace), DryRun(false)) = (vmi, plan.shutdown, dry_run) {
+            hurry(&context, &vmi, grace).await?;
+        }
+        return Ok(StatusCode::ACCEPTED);
+    }
+    let why = "the object has been modified; please apply your changes to the latest version and \
+               try again";
+    Err(Object::vm(&name).conflict(why))
+}
+
+/// Writes the patch, if the machine is still the one that it was made for.
+async fn write(
+    vms: &Api<VirtualMachine>,
+    vm: &VirtualMachine,
+    patch: Patch,
+    DryRun(dry_run): DryRun,
+) -> Result<(), kube_client::Error> {
+    let name = vm.metadata.name.as_deref().unwrap_or_default();
+    let params = PatchParams {
+        dry_run,
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let seen = |mut patch: Value| {
+        patch["metadata"] = json!({"resourceVersion": vm.metadata.resource_version});
+        api::Patch::Merge(patch)
+    };
+    match patch {
+        Patch::Whole(patch) => vms.patch(name, &params, &seen(patch)).await,
+        Patch::Status(patch) => vms.patch_status(name, &params, &seen(patch)).await,
+    }
+    .map(drop)
+}
+
+/// Gives the guest of an instance that is to stop less time than it would have.
+async fn hurry(
+    context: &ApiContext,
+    vmi: &VirtualMachineInstance,
+    grace: u32,
+) -> Result<(), ApiError> {
+    let handler = Handler::of(context, vmi).await?;
+    let options = json!({"gracePeriodSeconds": grace});
+    match handler.put("shutdown", &options).await {
+        // It has ended by itself.
+        Err(error) if matches!(error.code(), StatusCode::NOT_FOUND | StatusCode::CONFLICT) => {
+            Ok(())
+        }
+        told => told,
+    }
+}

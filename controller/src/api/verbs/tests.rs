@@ -1,0 +1,254 @@
+//! Every strategy, in both its forms, with every phase of an instance, for every verb.
+
+use crds::{VirtualMachine, VirtualMachineInstance};
+use serde_json::{Value, json};
+
+use super::plan::{Patch, Plan, Verb, plan};
+
+const STRATEGIES: [&str; 5] = ["Always", "RerunOnFailure", "Manual", "Once", "Halted"];
+
+/// Of an instance; None where there is none.
+const PHASES: [Option<&str>; 8] = [
+    None,
+    Some("Pending"),
+    Some("Scheduling"),
+    Some("Scheduled"),
+    Some("Running"),
+    Some("Succeeded"),
+    Some("Failed"),
+    Some("Unknown"),
+];
+
+fn machine(run: Value, asked: Value) -> VirtualMachine {
+    let mut spec = json!({"template": {"spec": {"domain": {"devices": {}}}}});
+    for (field, value) in run.as_object().unwrap() {
+        spec[field] = value.clone();
+    }
+    serde_json::from_value(json!({
+        "metadata": {"name": "one"},
+        "spec": spec,
+        "status": {"stateChangeRequests": asked},
+    }))
+    .unwrap()
+}
+
+fn strategy(strategy: &str) -> VirtualMachine {
+    machine(json!({"runStrategy": strategy}), json!([]))
+}
+
+fn instance(phase: &str) -> VirtualMachineInstance {
+    serde_json::from_value(json!({
+        "metadata": {"name": "one", "uid": "7"},
+        "spec": {"domain": {"devices": {}}, "terminationGracePeriodSeconds": 60},
+        "status": {"phase": phase},
+    }))
+    .unwrap()
+}
+
+fn planned(verb: Verb, vm: &VirtualMachine, phase: Option<&str>) -> Result<Plan, String> {
+    plan(verb, vm, phase.map(instance).as_ref())
+}
+
+fn strategy_set(strategy: &str) -> Result<Plan, String> {
+    whole(json!({"spec": {"runStrategy": strategy}}))
+}
+
+fn whole(patch: Value) -> Result<Plan, String> {
+    Ok(Plan {
+        patch: Patch::Whole(patch),
+        shutdown: None,
+    })
+}
+
+fn asks(requests: Value) -> Result<Plan, String> {
+    let patch = json!({"status": {"stateChangeRequests": requests, "startFailure": null}});
+    Ok(Plan {
+        patch: Patch::Status(patch),
+        shutdown: None,
+    })
+}
+
+fn refused(why: &str) -> Result<Plan, String> {
+    Err(why.to_owned())
+}
+
+fn is_final(phase: Option<&str>) -> bool {
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+#[test]
+fn start() {
+    let (start, stop) = (
+        json!({"action": "Start"}),
+        json!({"action": "Stop", "uid": "7"}),
+    );
+    let verb = Verb::Start { paused: false };
+    for strategy_name in STRATEGIES {
+        for phase in PHASES {
+            let expected = match (strategy_name, phase) {
+                (_, Some(_)) if !is_final(phase) => refused("VM is already running"),
+                ("Always", _) => refused("Always does not support manual start requests"),
+                ("Once", _) => refused("Once does not support manual start requests"),
+                ("Halted", _) => strategy_set("Always"),
+                ("RerunOnFailure", Some("Failed")) => {
+                    refused("RerunOnFailure does not support starting VM from failed state")
+                }
+                (_, None) => asks(json!([start])),
+                (_, Some(_)) => asks(json!([stop, start])),
+            };
+            let found = planned(verb, &strategy(strategy_name), phase);
+            assert_eq!(found, expected, "{strategy_name} {phase:?}");
+        }
+    }
+}
+
+#[test]
+fn start_paused() {
+    let start = json!({"action": "Start", "data": {"paused": "true"}});
+    let stop = json!({"action": "Stop", "uid": "7"});
+    let verb = Verb::Start { paused: true };
+    let cases = [
+        ("Halted", None, asks(json!([start]))),
+        ("Halted", Some("Succeeded"), asks(json!([start]))),
+        ("Manual", None, asks(json!([start]))),
+        ("Manual", Some("Failed"), asks(json!([stop, start]))),
+        ("RerunOnFailure", None, asks(json!([start]))),
+        (
+            "Always",
+            None,
+            refused("Always does not support manual start requests"),
+        ),
+        ("Manual", Some("Running"), refused("VM is already running")),
+    ];
+    for (name, phase, expected) in cases {
+        assert_eq!(
+            planned(verb, &strategy(name), phase),
+            expected,
+            "{name} {phase:?}"
+        );
+    }
+    // Its template says so anyway.
+    let mut vm = strategy("Halted");
+    vm.spec.template.spec.start_strategy = Some(crds::StartStrategy::Paused);
+    assert_eq!(planned(verb, &vm, None), strategy_set("Always"));
+}
+
+#[test]
+fn stop() {
+    let asked = || asks(json!([{"action": "Stop", "uid": "7"}]));
+    for name in STRATEGIES {
+        for phase in PHASES {
+            let expected = match (name, phase) {
+                ("Always" | "Once", _) => strategy_set("Halted"),
+                (_, None) => refused("VM is not running"),
+                (_, Some(_)) if is_final(phase) => refused("VM is not running"),
+                ("Halted", Some(_)) => {
+                    refused("Halted only supports manual stop requests with a shorter graceperiod")
+                }
+                (_, Some(_)) => asked(),
+            };
+            let verb = Verb::Stop { grace: None };
+            let found = planned(verb, &strategy(name), phase);
+            assert_eq!(found, expected, "{name} {phase:?}");
+        }
+    }
+}
+
+#[test]
+fn stop_sooner() {
+    let soon = |planned: Result<Plan, String>| {
+        planned.map(|plan| Plan {
+            shutdown: Some(5),
+            ..plan
+        })
+    };
+    let asked = || asks(json!([{"action": "Stop", "uid": "7"}]));
+    let verb = Verb::Stop { grace: Some(5) };
+    let cases = [
+        ("Always", Some("Running"), soon(strategy_set("Halted"))),
+        ("Once", Some("Running"), soon(strategy_set("Halted"))),
+        ("Manual", Some("Running"), soon(asked())),
+        ("RerunOnFailure", Some("Running"), soon(asked())),
+        // What stops already may stop sooner, and not later.
+        ("Halted", Some("Running"), soon(asked())),
+        // Nobody is there to be told.
+        ("Always", None, strategy_set("Halted")),
+        ("Always", Some("Scheduling"), strategy_set("Halted")),
+        ("Manual", Some("Unknown"), asked()),
+    ];
+    for (name, phase, expected) in cases {
+        assert_eq!(
+            planned(verb, &strategy(name), phase),
+            expected,
+            "{name} {phase:?}"
+        );
+    }
+    let later = Verb::Stop { grace: Some(60) };
+    let why = "Halted only supports manual stop requests with a shorter graceperiod";
+    assert_eq!(
+        planned(later, &strategy("Halted"), Some("Running")),
+        refused(why)
+    );
+}
+
+#[test]
+fn restart() {
+    let both = || asks(json!([{"action": "Stop", "uid": "7"}, {"action": "Start"}]));
+    for name in STRATEGIES {
+        for phase in PHASES {
+            let expected = match (name, phase) {
+                ("Halted", _) => refused("Halted does not support manual restart requests"),
+                ("Once", _) => refused("Once does not support manual restart requests"),
+                (_, None) => refused("VM is not running"),
+                (_, Some(_)) => both(),
+            };
+            let verb = Verb::Restart { grace: None };
+            let found = planned(verb, &strategy(name), phase);
+            assert_eq!(found, expected, "{name} {phase:?}");
+        }
+    }
+    let verb = Verb::Restart { grace: Some(0) };
+    for (phase, shutdown) in [("Running", Some(0)), ("Pending", None), ("Failed", None)] {
+        let found = planned(verb, &strategy("Always"), Some(phase)).unwrap();
+        assert_eq!(found.shutdown, shutdown, "{phase}");
+    }
+}
+
+#[test]
+fn the_older_field_stays_the_one_that_says_it() {
+    let running = |running: bool| machine(json!({"running": running}), json!([]));
+    let set = |running: bool| whole(json!({"spec": {"running": running}}));
+    let start = Verb::Start { paused: false };
+    assert_eq!(planned(start, &running(false), None), set(true));
+    assert_eq!(
+        planned(start, &running(true), None),
+        refused("Always does not support manual start requests")
+    );
+    let stop = Verb::Stop { grace: None };
+    assert_eq!(planned(stop, &running(true), Some("Running")), set(false));
+    assert_eq!(
+        planned(stop, &running(false), None),
+        refused("VM is not running")
+    );
+}
+
+#[test]
+fn only_a_stop_overtakes_what_was_asked_before() {
+    let busy = machine(
+        json!({"runStrategy": "Manual"}),
+        json!([{"action": "Start"}]),
+    );
+    let underway = refused("unable to complete request: stop/start already underway");
+    let cases = [
+        (Verb::Start { paused: false }, None, underway.clone()),
+        (Verb::Restart { grace: None }, Some("Running"), underway),
+        (
+            Verb::Stop { grace: None },
+            Some("Running"),
+            asks(json!([{"action": "Stop", "uid": "7"}])),
+        ),
+    ];
+    for (verb, phase, expected) in cases {
+        assert_eq!(planned(verb, &busy, phase), expected, "{verb:?}");
+    }
+}
