@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use crate::cluster::{self, Cluster, ConnectError};
 use crate::commands::Command;
@@ -65,28 +65,6 @@ pub struct Global {
         default_value = "/var/lib/ferrovirt"
     )]
     pub root: PathBuf,
-    /// How results are printed.
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT"
-    )]
-    pub output: Output,
-}
-
-/// How results are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    #[default]
-    Table,
-    /// The API's own object, as JSON.
-    Json,
-    /// The same, as YAML.
-    Yaml,
 }
 
 /// No machine could be had of a name.
@@ -98,13 +76,16 @@ pub enum TargetError {
     /// There is no such machine here.
     #[error(transparent)]
     Local(#[from] CallError),
+    /// Nor is there a cluster.
+    #[error("no cluster is known (neither $KUBECONFIG nor ~/.kube/config leads to one), and {0}")]
+    Nowhere(CallError),
 }
 
 impl Global {
     /// The machine that the user calls `name`, in `namespace` where the argument itself has one.
     ///
     /// With `--local`, or with no cluster to be found and such a machine here, it is a machine on
-    /// this machine.
+    /// this machine. Where it might be either, it is the cluster's, and the user is told.
     ///
     /// # Errors
     /// [`TargetError`].
@@ -114,31 +95,26 @@ impl Global {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<Target, TargetError> {
-        let here = || {
-            local::find(
-                self.root(),
-                Name {
-                    kind,
-                    namespace: self.namespace(namespace, "default"),
-                    name: name.to_owned(),
-                },
-            )
+        let named = |default: &str| Name {
+            kind,
+            namespace: self.namespace(namespace, default),
+            name: name.to_owned(),
         };
+        let here = |name| local::find(self.root(), name);
         if self.local {
-            return Ok(Target::Local(here()?));
+            return Ok(Target::Local(here(named("default"))?));
         }
+        let of_cluster = self.kubeconfig.is_some() || self.context.is_some();
         match self.cluster().await {
             Ok(cluster) => {
-                let namespace = self.namespace(namespace, cluster.namespace());
-                let name = Name {
-                    kind,
-                    namespace,
-                    name: name.to_owned(),
-                };
+                let name = named(cluster.namespace());
+                if !of_cluster && here(name.clone()).is_ok() {
+                    eprintln!("{name} is the cluster's; for the one on this machine, give --local");
+                }
                 Ok(Target::Cluster(cluster::Machine::new(cluster, name)))
             }
-            Err(ConnectError::Absent) => {
-                let found = here().map_err(|_| ConnectError::Absent)?;
+            Err(ConnectError::Absent) if !of_cluster => {
+                let found = here(named("default")).map_err(TargetError::Nowhere)?;
                 Ok(Target::Local(found))
             }
             Err(error) => Err(error.into()),

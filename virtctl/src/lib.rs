@@ -12,13 +12,17 @@ pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod forward;
+pub mod input;
 pub mod local;
+pub mod print;
 pub mod pump;
 pub mod ssh;
 pub mod stream;
 pub mod target;
 pub mod terminal;
 pub mod vnc;
+pub mod wait;
+pub mod web;
 
 use std::process::ExitCode;
 

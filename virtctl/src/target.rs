@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::stream::{ByteStream, Stream};
+use crate::wait::Sights;
 use crate::{cluster, local};
 
 /// Which of the two objects a name is of.
@@ -177,6 +178,9 @@ pub enum CallError {
         /// The transport's answer.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The machines on this machine cannot be looked at.
+    #[error(transparent)]
+    Local(#[from] launcher_api::local::LocalError),
 }
 
 /// A stream was not opened.
@@ -254,6 +258,14 @@ impl Target {
         match self {
             Self::Cluster(machine) => machine.ask(question).await,
             Self::Local(machine) => machine.ask(question).await,
+        }
+    }
+
+    /// What is seen of the machine: at once, and again at each change. Ends only with an error.
+    pub fn follow(&self) -> Sights<'_> {
+        match self {
+            Self::Cluster(machine) => machine.follow(),
+            Self::Local(machine) => machine.follow(),
         }
     }
 }

@@ -9,7 +9,8 @@ use kube_client::config::{InClusterError, KubeConfigOptions, Kubeconfig, Kubecon
 use kube_client::{Client, Config};
 use serde_json::Value;
 
-use super::refusal::Refusal;
+use super::SUBRESOURCES;
+use super::refusal::{self, Refusal};
 use crate::target::CallError;
 
 /// How to find the cluster, and who asks.
@@ -136,6 +137,26 @@ impl Cluster {
         } else {
             Err(Refusal::read(code, &body))
         })
+    }
+
+    /// The version of what serves the machines.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn version(&self) -> Result<Value, CallError> {
+        let path = format!("{SUBRESOURCES}/version");
+        let answer = self.call(Method::GET, &path, None).await?;
+        self.json(&answer.map_err(refusal::plain)?)
+    }
+
+    /// `vm`, a VirtualMachine of `namespace`, with all that it refers to written out.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn expand(&self, namespace: &str, vm: &Value) -> Result<Value, CallError> {
+        let path = format!("{SUBRESOURCES}/namespaces/{namespace}/expand-vm-spec");
+        let answer = self.call(Method::PUT, &path, Some(vm)).await?;
+        self.json(&answer.map_err(refusal::plain)?)
     }
 
     pub(super) async fn send(

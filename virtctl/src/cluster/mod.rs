@@ -1,6 +1,7 @@
 //! Machines in a cluster: `subresources.kubevirt.io`, as KubeVirt's API has it.
 
 mod client;
+mod follow;
 mod refusal;
 mod verbs;
 mod websocket;
@@ -102,6 +103,18 @@ impl Machine {
             .await?;
         let body = answer.map_err(|status| refusal::call(&self.name, status))?;
         self.cluster.json(&body)
+    }
+
+    /// Why a call about this machine's objects failed.
+    pub fn failed(&self, error: kube_client::Error) -> CallError {
+        match error {
+            kube_client::Error::Api(status) => {
+                let code = http::StatusCode::from_u16(status.code).unwrap_or_default();
+                let message = status.message;
+                refusal::call(&self.name, refusal::Refusal { code, message })
+            }
+            error => self.cluster.unreachable(error),
+        }
     }
 
     fn path(&self, kind: Kind, rest: &str) -> String {

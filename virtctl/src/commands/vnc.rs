@@ -14,6 +14,7 @@ use crate::forward::Reference;
 use crate::terminal::Signals;
 use crate::vnc::Proxy;
 use crate::vnc::viewer::{self, Type};
+use crate::web;
 
 /// Arguments of `vnc`.
 #[derive(Debug, Args)]
@@ -41,6 +42,9 @@ pub struct Vnc {
     /// Show the screen and the serial console in the browser.
     #[arg(long, conflicts_with_all = ["proxy_only", "vnc_type", "vnc_path"])]
     web: bool,
+    /// With --web, print the page's address and leave the browser to you.
+    #[arg(long, requires = "web")]
+    no_browser: bool,
     /// The local port; 0 is any that is free.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -73,11 +77,20 @@ impl Vnc {
             bail!("no machine is named; give its NAME");
         };
         let target = name.target(global).await?;
-        if self.web {
-            bail!("--web is not supported yet; use --proxy-only");
-        }
         let mut signals = Signals::new().context("cannot wait for signals")?;
         let address = SocketAddr::new(self.address, self.port);
+        if self.web {
+            let options = web::Options {
+                address,
+                browser: !self.no_browser,
+                preserve_session: self.preserve_session,
+            };
+            tokio::select! {
+                served = web::serve(target, &options) => served?,
+                _ = signals.next() => {}
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         let proxy = Proxy::open(target, self.preserve_session, address).await?;
         if self.proxy_only {
             println!("{}", json!({"port": proxy.address().port()}));
