@@ -186,7 +186,8 @@ impl Machine {
     /// [`CallError`].
     pub async fn act(&self, action: Action, dry_run: bool) -> Result<(), CallError> {
         if let Some(objection) = objection(action, self.status().await?.phase()) {
-            let message = format!("{} {objection}", named(&self.name));
+            // Whose it is, is told with what was asked.
+            let message = format!("it {objection}");
             return Err(CallError::Refused { message });
         }
         if dry_run {

@@ -54,9 +54,10 @@ pub(super) async fn open(
         let at = SocketAddr::new(*address, port);
         match (dial(at, protocol).await, &outcome) {
             (Ok(stream), _) => return Ok(stream),
-            // That nothing listens is more than that nothing answers.
-            (Err(PortError::Silent { .. }), Err(PortError::Refused { .. })) => {}
-            (error, _) => outcome = error,
+            // The first error is told, but that nothing listens is more than that nothing answers.
+            (error @ Err(PortError::Refused { .. }), Err(PortError::Silent { .. }))
+            | (error, Err(PortError::NoAddress)) => outcome = error,
+            _ => {}
         }
     }
     outcome
@@ -173,6 +174,14 @@ mod tests {
         };
         let said = format!("nothing listens on {at};");
         assert!(error.to_string().starts_with(&said), "{error}");
+        let other = IpAddr::from([127, 0, 0, 2]);
+        let Err(error) = open(&[LOOPBACK[0], other], at.port(), Protocol::Tcp).await else {
+            panic!("both are closed");
+        };
+        assert!(
+            error.to_string().starts_with(&said),
+            "the first one: {error}"
+        );
         let outcome = open(&[], 22, Protocol::Tcp).await;
         assert!(matches!(outcome, Err(PortError::NoAddress)));
     }

@@ -110,11 +110,14 @@ impl Shown {
                 ("Paused", told.phase() == Phase::Paused),
                 ("AgentConnected", told.agent_connected),
             ];
-            status["conditions"] = conditions
+            let conditions: Vec<Value> = conditions
                 .into_iter()
                 .filter(|(_, holds)| *holds)
                 .map(|(kind, _)| json!({"type": kind, "status": "True"}))
                 .collect();
+            if !conditions.is_empty() {
+                status["conditions"] = conditions.into();
+            }
         }
         object
     }
