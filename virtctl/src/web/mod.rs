@@ -22,17 +22,14 @@ use std::process::Stdio;
 
 use tokio::net::TcpListener;
 use tokio::process::Command;
-use tokio::signal::ctrl_c;
 
 use crate::target::Target;
 
 /// How the page is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Where to listen.
-    pub address: IpAddr,
-    /// The port; 0 for a free one.
-    pub port: u16,
+    /// Where to listen; port 0 is any that is free.
+    pub address: SocketAddr,
     /// Open a browser, where there is one to be seen.
     pub browser: bool,
     /// Leave a VNC session that is open alone.
@@ -56,22 +53,22 @@ pub enum WebError {
     /// The address cannot be printed.
     #[error("cannot print the page's address")]
     Print(#[source] io::Error),
-    /// The server ended, or Ctrl-C cannot be waited for.
+    /// The server ended.
     #[error("cannot serve the page")]
     Serve(#[source] io::Error),
 }
 
-/// Serves the page until Ctrl-C, and prints its address.
+/// Prints the page's address, and serves it. Returns no other way than with an error.
 ///
 /// # Errors
 /// [`WebError`]. What goes wrong with the machine is shown on the page.
-pub async fn run(target: Target, options: &Options) -> Result<(), WebError> {
-    let address = SocketAddr::new(options.address, options.port);
+pub async fn serve(target: Target, options: &Options) -> Result<(), WebError> {
+    let address = options.address;
     let listen = |source| WebError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen)?;
     let bound = listener.local_addr().map_err(listen)?;
 
-    if !options.address.is_loopback() {
+    if !address.ip().is_loopback() {
         eprintln!(
             "warning: whoever sees the traffic to {bound} can take the machine over: it is not encrypted"
         );
@@ -85,11 +82,7 @@ pub async fn run(target: Target, options: &Options) -> Result<(), WebError> {
     }
 
     let router = server::router(target, options.preserve_session, &secret, ticket);
-    tokio::select! {
-        served = axum::serve(listener, router) => served,
-        stopped = ctrl_c() => stopped,
-    }
-    .map_err(WebError::Serve)
+    axum::serve(listener, router).await.map_err(WebError::Serve)
 }
 
 /// 128 random bits, as hexadecimal digits.
