@@ -6,13 +6,15 @@
 use std::time::Duration;
 
 use launcher_api::{
-    FreezeRequest, GetGuestInfoRequest, GuestInfo, PauseRequest, ResetRequest, ShutdownRequest,
-    SoftRebootRequest, UnfreezeRequest, UnpauseRequest,
+    ConsoleBytes, FreezeRequest, GetGuestInfoRequest, GuestInfo, PauseRequest, Phase, ResetRequest,
+    ScreenshotBytes, ScreenshotRequest, ShutdownRequest, SoftRebootRequest, UnfreezeRequest,
+    UnpauseRequest, VncBytes,
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use tonic::{Code, Response};
+use tonic::{Code, Response, Streaming};
 
-use crate::launchers::{LauncherClient, Launchers};
+use crate::launchers::{Launcher, Launchers, Stream};
 use crate::status::line;
 
 /// How long a launcher may take.
@@ -59,6 +61,12 @@ pub enum ActionError {
     /// It cannot be done as the VM is.
     #[error("{0}")]
     Refused(String),
+    /// There is nothing to stream from, at least not now.
+    #[error("{0}")]
+    NotReady(String),
+    /// Somebody else has it, or the launcher is gone for a moment.
+    #[error("{0}")]
+    Unavailable(String),
     /// The launcher does not know how.
     #[error("the launcher of this virtualmachineinstance cannot do that: {0}")]
     Unsupported(String),
@@ -80,7 +88,7 @@ pub async fn act(
     name: &str,
     action: Action,
 ) -> Result<(), ActionError> {
-    let mut client = client(launchers, namespace, name)?;
+    let mut client = launcher(launchers, namespace, name)?.client;
     match action {
         Action::Pause => done(CALL, client.pause(PauseRequest {})).await.map(drop),
         Action::Unpause => done(CALL, client.unpause(UnpauseRequest {}))
@@ -116,33 +124,131 @@ pub async fn guest_info(
     namespace: &str,
     name: &str,
 ) -> Result<GuestInfo, ActionError> {
-    let mut client = client(launchers, namespace, name)?;
+    let mut client = launcher(launchers, namespace, name)?.client;
     done(AGENT, client.get_guest_info(GetGuestInfoRequest {})).await
 }
 
-fn client(
+/// Opens the guest's serial console, and ends the session that is open there.
+///
+/// # Errors
+/// [`ActionError`], [`NotReady`](ActionError::NotReady) where the VM has no console or does not run.
+pub async fn console(
     launchers: &Launchers,
     namespace: &str,
     name: &str,
-) -> Result<LauncherClient, ActionError> {
+    typed: impl futures::Stream<Item = ConsoleBytes> + Send + 'static,
+) -> Result<Opened<ConsoleBytes>, ActionError> {
+    let mut stream = stream(launchers, namespace, name).await?;
+    let printed = streamed(stream.client.console(typed)).await?;
+    Ok(Opened::new(printed, stream))
+}
+
+/// Opens the VM's screen, as VNC has it. The session that is open there ends, unless the first of
+/// `acted` says otherwise.
+///
+/// # Errors
+/// [`ActionError`]: [`NotReady`](ActionError::NotReady) where the VM has no screen or does not run,
+/// [`Unavailable`](ActionError::Unavailable) where a session is open and to be preserved.
+pub async fn vnc(
+    launchers: &Launchers,
+    namespace: &str,
+    name: &str,
+    acted: impl futures::Stream<Item = VncBytes> + Send + 'static,
+) -> Result<Opened<VncBytes>, ActionError> {
+    let mut stream = stream(launchers, namespace, name).await?;
+    let shown = streamed(stream.client.vnc(acted)).await?;
+    Ok(Opened::new(shown, stream))
+}
+
+/// The VM's screen, as a PNG. `move_cursor` wakes it first.
+///
+/// # Errors
+/// [`ActionError`], [`NotReady`](ActionError::NotReady) where the VM has no screen or does not run.
+pub async fn screenshot(
+    launchers: &Launchers,
+    namespace: &str,
+    name: &str,
+    move_cursor: bool,
+) -> Result<Opened<ScreenshotBytes>, ActionError> {
+    let mut stream = stream(launchers, namespace, name).await?;
+    let request = ScreenshotRequest { move_cursor };
+    let picture = streamed(stream.client.screenshot(request)).await?;
+    Ok(Opened::new(picture, stream))
+}
+
+/// A stream of a launcher's, and its place among those that the launcher may have.
+#[derive(Debug)]
+pub struct Opened<T> {
+    messages: Streaming<T>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<T> Opened<T> {
+    fn new(messages: Streaming<T>, stream: Stream) -> Self {
+        Self {
+            messages,
+            _place: stream.place,
+        }
+    }
+
+    /// What the launcher sends next; `None` where it has ended the stream.
+    ///
+    /// # Errors
+    /// The launcher's, or that it is gone.
+    pub async fn next(&mut self) -> Result<Option<T>, tonic::Status> {
+        self.messages.message().await
+    }
+}
+
+/// A connection for a stream of a VM that runs.
+async fn stream(launchers: &Launchers, namespace: &str, name: &str) -> Result<Stream, ActionError> {
+    let launcher = launcher(launchers, namespace, name)?;
+    let stream = within(CALL, launcher.stream()).await?;
+    let missing = match stream.status.phase() {
+        Phase::Running | Phase::Paused | Phase::ShuttingDown => return Ok(stream),
+        Phase::Unspecified | Phase::Starting => "does not run yet",
+        Phase::Succeeded | Phase::Failed => "has ended",
+    };
+    let message = format!("virtualmachineinstance {namespace}/{name} {missing}");
+    Err(ActionError::NotReady(message))
+}
+
+fn launcher(launchers: &Launchers, namespace: &str, name: &str) -> Result<Launcher, ActionError> {
     let launcher = launchers.get(namespace, name);
-    let launcher = launcher.ok_or_else(|| ActionError::NotHere {
+    launcher.ok_or_else(|| ActionError::NotHere {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
-    })?;
-    Ok(launcher.client)
+    })
+}
+
+/// The beginning of a stream. What a VM cannot stream now, clients ask for again.
+async fn streamed<T>(
+    call: impl Future<Output = Result<Response<T>, tonic::Status>>,
+) -> Result<T, ActionError> {
+    done(CALL, call).await.map_err(|error| match error {
+        ActionError::Refused(said) => ActionError::NotReady(said),
+        other => other,
+    })
 }
 
 async fn done<T>(
     patience: Duration,
     call: impl Future<Output = Result<Response<T>, tonic::Status>>,
 ) -> Result<T, ActionError> {
+    within(patience, call).await.map(Response::into_inner)
+}
+
+async fn within<T>(
+    patience: Duration,
+    call: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, ActionError> {
     let answer = timeout(patience, call).await;
     let answer = answer.map_err(|_| ActionError::Silent(patience))?;
-    answer.map(Response::into_inner).map_err(|status| {
+    answer.map_err(|status| {
         let said = line(status.message(), REFUSAL).unwrap_or_else(|| "it said no more".into());
         match status.code() {
             Code::FailedPrecondition | Code::InvalidArgument => ActionError::Refused(said),
+            Code::Unavailable | Code::ResourceExhausted => ActionError::Unavailable(said),
             Code::Unimplemented => ActionError::Unsupported(said),
             _ => ActionError::Failed(said),
         }

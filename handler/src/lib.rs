@@ -6,6 +6,7 @@ pub mod api;
 pub mod devices;
 mod events;
 pub mod launchers;
+pub mod listener;
 pub mod metrics;
 pub mod node;
 pub mod server;

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use handler::launchers::{self, Launchers};
 use handler::node::{self, Facts, PrepareArgs};
-use handler::{api, devices, metrics, server};
+use handler::{api, devices, listener, metrics, server};
 use kube_client::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -99,10 +99,10 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
         .context("cannot reach the API server")?;
-    let listener = server::listen(args.port)
+    let probes = listener::listen(args.port)
         .await
         .with_context(|| format!("cannot listen at port {}", args.port))?;
-    let api = server::listen(args.api_port)
+    let api = listener::listen(args.api_port)
         .await
         .with_context(|| format!("cannot listen at port {}", args.api_port))?;
     let resources = devices::resources(&facts, &args.devices);
@@ -120,7 +120,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         () = api::serve(api, args.certificates, launchers) => {}
         Err(error) = devices::offer(&plugins, &resources, &registered) => return Err(error.into()),
         _ = node::keep_labels(client, &args.node_name, &facts, registered.subscribe()) => {}
-        () = server::serve(listener, registered.subscribe(), scraper, server::Limits::default()) => {}
+        () = server::serve(probes, registered.subscribe(), scraper, server::Limits::default()) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -3,7 +3,6 @@
 //! Every pod can reach this port. So everything is bounded: how many connections there are, how long
 //! each may take, what is read of it, and how often launchers are asked for a scrape.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,18 +14,15 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use nix::libc::EAFNOSUPPORT;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
+use crate::listener;
 use crate::metrics::Scraper;
 
 /// The most of a request that is read before it is understood, in bytes.
 const HEAD: usize = 16 * 1024;
-
-/// The pause after no connection could be taken: out of descriptors, most likely.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// How much the listener takes upon itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,19 +43,6 @@ impl Default for Limits {
     }
 }
 
-/// Listens on every address of the pod, of both families where there are two.
-///
-/// # Errors
-/// The kernel's answer.
-pub async fn listen(port: u16) -> io::Result<TcpListener> {
-    match TcpListener::bind(("::", port)).await {
-        Err(error) if error.raw_os_error() == Some(EAFNOSUPPORT) => {
-            TcpListener::bind(("0.0.0.0", port)).await
-        }
-        other => other,
-    }
-}
-
 /// Serves for ever.
 ///
 /// Ready is a handler whose resources the kubelet knows: a virtual machine that waits for a node's
@@ -71,18 +54,7 @@ pub async fn serve(
     limits: Limits,
 ) {
     let router = router(ready, scraper);
-    let free = Arc::new(Semaphore::new(limits.connections));
-    loop {
-        // The semaphore is never closed.
-        let place = free.clone().acquire_owned().await.ok();
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!("cannot take a connection: {error}");
-                sleep(PAUSE).await;
-                continue;
-            }
-        };
+    listener::connections(listener, limits.connections, |stream, place| {
         let answered = timeout(limits.exchange, connection(stream, router.clone()));
         tokio::spawn(async move {
             if let Ok(Err(error)) = answered.await {
@@ -90,7 +62,8 @@ pub async fn serve(
             }
             drop(place);
         });
-    }
+    })
+    .await;
 }
 
 fn router(ready: watch::Receiver<bool>, scraper: Arc<Scraper>) -> Router {

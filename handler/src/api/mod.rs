@@ -9,6 +9,7 @@
 
 mod identity;
 mod routes;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -18,16 +19,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
 
 use crate::launchers::Launchers;
+use crate::listener::{self, Place};
 use identity::{Identity, is_served};
 
 /// The most connections. More wait in the backlog.
@@ -39,8 +43,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The pause after no connection could be taken: out of descriptors, most likely.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The most of a request that is read before it is understood, in bytes.
+const HEAD: usize = 16 * 1024;
+
+/// What TLS keeps of a connection's output while its client does not read, in bytes.
+const BUFFER: usize = 16 * 1024;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -58,29 +65,27 @@ enum ConnectionError {
 /// Serves for ever, with the certificate in the directory `certificates`: `tls.crt`, `tls.key`, and
 /// in `ca.crt` the authorities that sign clients'.
 pub async fn serve(listener: TcpListener, certificates: PathBuf, launchers: Launchers) {
+    serve_at_most(CONNECTIONS, listener, certificates, launchers).await;
+}
+
+async fn serve_at_most(
+    most: usize,
+    listener: TcpListener,
+    certificates: PathBuf,
+    launchers: Launchers,
+) {
     let router = routes::router(launchers);
-    let free = Arc::new(Semaphore::new(CONNECTIONS));
     let mut secret = Secret::new(&certificates);
-    loop {
-        // The semaphore is never closed.
-        let place = free.clone().acquire_owned().await.ok();
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!("cannot take a connection: {error}");
-                sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let Some(tls) = secret.now() else { continue };
-        let router = router.clone();
+    listener::connections(listener, most, |stream, place| {
+        let Some(tls) = secret.now() else { return };
+        let connection = connection(stream, tls, router.clone(), place);
         tokio::spawn(async move {
-            if let Err(error) = connection(stream, tls, router).await {
+            if let Err(error) = connection.await {
                 tracing::debug!("a connection ended: {error}");
             }
-            drop(place);
         });
-    }
+    })
+    .await;
 }
 
 /// The Secret, and whether its absence was told.
@@ -119,18 +124,27 @@ async fn connection(
     stream: TcpStream,
     tls: Arc<ServerConfig>,
     router: Router,
+    place: Place,
 ) -> Result<(), ConnectionError> {
-    let handshake = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await;
-    let stream = handshake
+    let acceptor = TlsAcceptor::from(tls);
+    let handshake = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(BUFFER)));
+    let stream = timeout(HANDSHAKE, handshake)
+        .await
         .map_err(|_| ConnectionError::Slow)?
         .map_err(ConnectionError::Handshake)?;
     let certificates = stream.get_ref().1.peer_certificates();
     if !certificates.and_then(<[_]>::first).is_some_and(is_served) {
         return Err(ConnectionError::Stranger);
     }
+    // What a connection is upgraded to has its place, too.
+    let router = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(place.clone());
+        request
+    });
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
+        .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .with_upgrades()
         .await

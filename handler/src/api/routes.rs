@@ -10,6 +10,7 @@ use launcher_api::{GuestInfo, guest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::stream;
 use crate::actions::{self, Action, ActionError};
 use crate::launchers::Launchers;
 
@@ -29,8 +30,7 @@ struct Options {
     unfreeze_timeout_seconds: u32,
 }
 
-/// Every call. Streams (console, VNC, ports) have their places beside these; connections can be
-/// upgraded.
+/// Every call.
 pub(super) fn router(launchers: Launchers) -> Router {
     let router = Router::new()
         .route(&format!("{INSTANCE}/pause"), does(|_| Action::Pause))
@@ -57,6 +57,12 @@ pub(super) fn router(launchers: Launchers) -> Router {
         .route(
             &format!("{INSTANCE}/filesystemlist"),
             tells(guest::file_systems),
+        )
+        .route(&format!("{INSTANCE}/console"), get(stream::console))
+        .route(&format!("{INSTANCE}/vnc"), get(stream::vnc))
+        .route(
+            &format!("{INSTANCE}/vnc/screenshot"),
+            get(stream::screenshot),
         );
     router
         .fallback(async || failure(StatusCode::NOT_FOUND, "NotFound", "there is no such call"))
@@ -65,7 +71,7 @@ pub(super) fn router(launchers: Launchers) -> Router {
 }
 
 /// Which VMI is meant.
-type Instance = Path<(String, String)>;
+pub(super) type Instance = Path<(String, String)>;
 
 fn does(action: fn(&Options) -> Action) -> axum::routing::MethodRouter<Launchers> {
     put(
@@ -106,6 +112,8 @@ impl IntoResponse for ActionError {
         let (code, reason) = match self {
             Self::NotHere { .. } => (StatusCode::NOT_FOUND, "NotFound"),
             Self::Refused(_) => (StatusCode::CONFLICT, "Conflict"),
+            Self::NotReady(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             Self::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             Self::Silent(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
@@ -115,7 +123,7 @@ impl IntoResponse for ActionError {
 }
 
 /// An error as the API server has them (`metav1.Status`), so that it can be passed on as it is.
-fn failure(code: StatusCode, reason: &str, message: &str) -> Response {
+pub(super) fn failure(code: StatusCode, reason: &str, message: &str) -> Response {
     let status = json!({
         "apiVersion": "v1",
         "kind": "Status",

@@ -1,6 +1,7 @@
 //! Clients with all kinds of certificates, over real TLS.
 
-use std::net::SocketAddr;
+mod streams;
+
 use std::path::Path;
 
 use launcher_api::{GuestInfo, GuestOs, GuestUser, Phase, SOCKET, Status};
@@ -13,9 +14,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::launchers::tests::adversary::{Adversary, Server};
+use crate::launchers::tests::adversary::{Adversary, Server, Sessions};
 use crate::launchers::tests::{DEADLINE, Followed, Kubelet};
 use crate::status::Stage;
 
@@ -60,12 +62,14 @@ impl Authority {
 
 /// A server with one machine, `default/one`.
 struct Node {
-    address: SocketAddr,
+    port: u16,
     secret: TempDir,
     task: tokio::task::JoinHandle<()>,
+    says: watch::Sender<Status>,
+    sessions: watch::Receiver<Sessions>,
     _kubelet: Kubelet,
-    _followed: Followed,
-    _launcher: Server,
+    followed: Followed,
+    launcher: Option<Server>,
 }
 
 impl Drop for Node {
@@ -76,6 +80,11 @@ impl Drop for Node {
 
 impl Node {
     async fn start() -> Self {
+        Self::with(CONNECTIONS, |_| {}).await
+    }
+
+    /// A server of at most so many connections, whose machine's launcher is like that.
+    async fn with(most: usize, like: impl FnOnce(&mut Adversary)) -> Self {
         // The first of the tests' wins; it is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let kubelet = Kubelet::new();
@@ -102,35 +111,38 @@ impl Node {
                 }
             })
         };
+        like(&mut launcher);
+        let sessions = launcher.sessions.subscribe();
         let launcher = launcher.listen(&kubelet.pod("one").join(SOCKET));
         let mut followed = Followed::start(&kubelet, "one");
         followed.stands_at(Stage::Running).await;
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = listener::listen(0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         let secret = tempfile::tempdir().unwrap();
-        let served = serve(
+        let served = serve_at_most(
+            most,
             listener,
             secret.path().to_owned(),
             followed.launchers.clone(),
         );
         Self {
-            address,
+            port,
             secret,
             task: tokio::spawn(served),
+            says,
+            sessions,
             _kubelet: kubelet,
-            _followed: followed,
-            _launcher: launcher,
+            followed,
+            launcher: Some(launcher),
         }
     }
 
-    /// The answer's code and body; `None` where the connection was closed without one.
-    async fn ask(
+    /// A connection of that client's; `None` where the server closes it.
+    async fn connect(
         &self,
         server: &Authority,
         client: Option<(String, String)>,
-        call: &str,
-        body: &str,
-    ) -> Option<(u16, Value)> {
+    ) -> Option<TlsStream<TcpStream>> {
         let mut trusted = RootCertStore::empty();
         let authority = CertificateDer::from_pem_slice(server.0.pem().as_bytes()).unwrap();
         trusted.add(authority).unwrap();
@@ -143,11 +155,22 @@ impl Node {
                 config.with_client_auth_cert(chain, key).unwrap()
             }
         };
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.ok()?;
+        let name = ServerName::try_from("virt-handler").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await.ok()
+    }
+
+    /// The answer's code and body; `None` where the connection was closed without one.
+    async fn ask(
+        &self,
+        server: &Authority,
+        client: Option<(String, String)>,
+        call: &str,
+        body: &str,
+    ) -> Option<(u16, Value)> {
         let asked = async {
-            let stream = TcpStream::connect(self.address).await.ok()?;
-            let name = ServerName::try_from("virt-handler").unwrap();
-            let connector = TlsConnector::from(Arc::new(config));
-            let mut stream = connector.connect(name, stream).await.ok()?;
+            let mut stream = self.connect(server, client).await?;
             let request = format!(
                 "{call} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()

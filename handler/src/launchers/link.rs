@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::bucket::Bucket;
 use super::socket::{Client, Place};
-use super::{Launchers, Seen};
+use super::{Launcher, Launchers, Seen};
 use crate::events::{Events, Note};
 use crate::status::{Agent, Ended, Observed, Report, Stage, line};
 
@@ -99,21 +99,17 @@ struct Session<'a> {
 impl Session<'_> {
     /// Listens until the launcher goes away.
     async fn run(mut self) -> Result<(), tonic::Status> {
-        let told = status(&mut self.client).await?;
-        // Its place says who it is. One that says otherwise may be another VM's, linked to here.
-        if told.uid != self.link.seen.borrow().vmi.uid().unwrap_or_default() {
-            return Err(tonic::Status::permission_denied(
-                "what listens there runs another VM",
-            ));
-        }
+        let told = greet(&mut self.client, self.link.seen).await?;
         self.note(told);
         let Link {
+            place,
             launchers,
             seen,
             observed,
             ..
         } = self.link;
-        let _entered = launchers.enter((*seen).clone(), self.client.clone());
+        let launcher = Launcher::new((*seen).clone(), self.client.clone(), place.clone());
+        let _entered = launchers.enter(launcher);
         let agent = ask_agent(self.client.clone(), observed);
         tokio::select! {
             result = self.listen() => result,
@@ -219,6 +215,21 @@ async fn ask_agent(mut client: Client, observed: &watch::Sender<Observed>) {
             }
         }
     }
+}
+
+/// What the launcher says of its VM, where that is the one that it should be.
+///
+/// Its place says who it is. One that says otherwise may be another VM's, linked to there.
+pub(super) async fn greet(
+    client: &mut Client,
+    seen: &watch::Receiver<Seen>,
+) -> Result<Status, tonic::Status> {
+    let told = status(client).await?;
+    if told.uid != seen.borrow().vmi.uid().unwrap_or_default() {
+        let other = "what listens there runs another VM";
+        return Err(tonic::Status::permission_denied(other));
+    }
+    Ok(told)
 }
 
 async fn status(client: &mut Client) -> Result<Status, tonic::Status> {

@@ -35,7 +35,7 @@ use kube_runtime::utils::Backoff;
 use kube_runtime::watcher::{self, watcher};
 use tokio::sync::watch;
 
-pub use registry::{Launcher, Launchers};
+pub use registry::{Launcher, Launchers, Stream};
 pub use socket::Client as LauncherClient;
 
 use crate::events::{self, Events};

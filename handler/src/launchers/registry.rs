@@ -4,10 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crds::VirtualMachineInstance;
-use tokio::sync::watch;
+use launcher_api::Status;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Seen;
-use super::socket::Client;
+use super::link::greet;
+use super::socket::{Client, Place};
+
+/// The most streams of one launcher: who opens more and reads none of them holds up nobody else's.
+const STREAMS: usize = 16;
 
 /// A VMI's namespace and name.
 pub(crate) type Name = (String, String);
@@ -29,11 +34,53 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub struct Launcher {
     seen: watch::Receiver<Seen>,
+    place: Place,
+    streams: Arc<Semaphore>,
     /// The way to it.
     pub client: Client,
 }
 
+/// One of a launcher's streams. There may be another when it is dropped.
+#[derive(Debug)]
+pub struct Stream {
+    /// A connection for it alone: however slowly it is read, nobody else waits.
+    pub client: Client,
+    /// What the launcher says of its VM.
+    pub status: Status,
+    /// The stream's place.
+    pub place: OwnedSemaphorePermit,
+}
+
 impl Launcher {
+    pub(super) fn new(seen: watch::Receiver<Seen>, client: Client, place: Place) -> Self {
+        Self {
+            seen,
+            place,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+            client,
+        }
+    }
+
+    /// Connects to it once more, for a stream. As long as it starts anew, this waits.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` where it has as many streams as it may have, and what connecting to it
+    /// meets.
+    pub async fn stream(&self) -> Result<Stream, tonic::Status> {
+        let place = self.streams.clone().try_acquire_owned().map_err(|_| {
+            let many = format!("{STREAMS} streams of this virtualmachineinstance are open already");
+            tonic::Status::resource_exhausted(many)
+        })?;
+        let client = self.place.connect().await;
+        let mut client = client.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
+        let status = greet(&mut client, &self.seen).await?;
+        Ok(Stream {
+            client,
+            status,
+            place,
+        })
+    }
+
     /// Its VMI, as the API server told last.
     pub fn vmi(&self) -> Arc<VirtualMachineInstance> {
         self.seen.borrow().vmi.clone()
@@ -62,11 +109,10 @@ impl Launchers {
     }
 
     /// Notes a launcher until the guard is dropped.
-    pub(super) fn enter(&self, seen: watch::Receiver<Seen>, client: Client) -> Entered {
-        let name = seen.borrow().name();
+    pub(super) fn enter(&self, launcher: Launcher) -> Entered {
+        let name = launcher.seen.borrow().name();
         let mut entries = self.lock();
         let serial = entries.get(&name).map_or(0, |old| old.serial + 1);
-        let launcher = Launcher { seen, client };
         entries.insert(name.clone(), Entry { launcher, serial });
         Entered {
             launchers: self.clone(),

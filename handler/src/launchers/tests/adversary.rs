@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use launcher_api::launcher_server::{Launcher, LauncherServer};
@@ -23,8 +24,20 @@ pub(crate) struct Adversary {
     /// The events of one connection, made anew for each.
     pub(crate) events: fn() -> Told,
     pub(crate) guest: fn() -> Answered,
+    pub(crate) console: fn(Streaming<ConsoleBytes>) -> Answer<Bytes<ConsoleBytes>>,
+    /// The first message, and those that follow.
+    pub(crate) vnc: fn(VncBytes, Streaming<VncBytes>) -> Answer<Bytes<VncBytes>>,
+    pub(crate) screenshot: fn(ScreenshotRequest) -> Answer<Bytes<ScreenshotBytes>>,
     /// How often it was asked for its statistics.
     pub(crate) scrapes: watch::Sender<u32>,
+    /// How many consoles and screens are open, and how many messages they have sent.
+    pub(crate) sessions: watch::Sender<Sessions>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sessions {
+    pub(crate) open: usize,
+    pub(crate) sent: usize,
 }
 
 pub(crate) type Told = Pin<Box<dyn Stream<Item = Result<Event, tonic::Status>> + Send>>;
@@ -53,7 +66,11 @@ impl Adversary {
             tells: true,
             events: || Box::pin(tokio_stream::pending()),
             guest: || Box::pin(async { GuestInfo::default() }),
+            console: |_| no(),
+            vnc: |_, _| no(),
+            screenshot: |_| no(),
             scrapes: watch::Sender::default(),
+            sessions: watch::Sender::default(),
         }
     }
 
@@ -85,11 +102,42 @@ impl Adversary {
     }
 }
 
-type Answer<T> = Result<Response<T>, tonic::Status>;
-type Bytes<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
+pub(crate) type Answer<T> = Result<Response<T>, tonic::Status>;
+pub(crate) type Bytes<T> = Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
 
 fn no<T>() -> Answer<T> {
     Err(tonic::Status::unimplemented("no"))
+}
+
+/// A session that is counted until it is dropped.
+struct Session<T> {
+    sessions: watch::Sender<Sessions>,
+    output: Bytes<T>,
+}
+
+impl<T: Send + 'static> Session<T> {
+    fn begin(sessions: &watch::Sender<Sessions>, answer: Answer<Bytes<T>>) -> Answer<Bytes<T>> {
+        let output = answer?.into_inner();
+        sessions.send_modify(|sessions| sessions.open += 1);
+        let sessions = sessions.clone();
+        Ok(Response::new(Box::pin(Self { sessions, output })))
+    }
+}
+
+impl<T> Drop for Session<T> {
+    fn drop(&mut self) {
+        self.sessions.send_modify(|sessions| sessions.open -= 1);
+    }
+}
+
+impl<T> Stream for Session<T> {
+    type Item = Result<T, tonic::Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let message = std::task::ready!(self.output.as_mut().poll_next(context));
+        self.sessions.send_modify(|sessions| sessions.sent += 1);
+        Poll::Ready(message)
+    }
 }
 
 #[tonic::async_trait]
@@ -134,16 +182,24 @@ impl Launcher for Adversary {
         no()
     }
     type ConsoleStream = Bytes<ConsoleBytes>;
-    async fn console(&self, _: Request<Streaming<ConsoleBytes>>) -> Answer<Bytes<ConsoleBytes>> {
-        no()
+    async fn console(
+        &self,
+        request: Request<Streaming<ConsoleBytes>>,
+    ) -> Answer<Bytes<ConsoleBytes>> {
+        Session::begin(&self.sessions, (self.console)(request.into_inner()))
     }
     type VncStream = Bytes<VncBytes>;
-    async fn vnc(&self, _: Request<Streaming<VncBytes>>) -> Answer<Bytes<VncBytes>> {
-        no()
+    async fn vnc(&self, request: Request<Streaming<VncBytes>>) -> Answer<Bytes<VncBytes>> {
+        let mut input = request.into_inner();
+        let first = input.message().await?.unwrap_or_default();
+        Session::begin(&self.sessions, (self.vnc)(first, input))
     }
     type ScreenshotStream = Bytes<ScreenshotBytes>;
-    async fn screenshot(&self, _: Request<ScreenshotRequest>) -> Answer<Bytes<ScreenshotBytes>> {
-        no()
+    async fn screenshot(
+        &self,
+        request: Request<ScreenshotRequest>,
+    ) -> Answer<Bytes<ScreenshotBytes>> {
+        (self.screenshot)(request.into_inner())
     }
     async fn soft_reboot(&self, _: Request<SoftRebootRequest>) -> Answer<SoftRebootReply> {
         no()
