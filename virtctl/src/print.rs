@@ -44,6 +44,35 @@ impl Printed {
     }
 }
 
+/// `-o`, for commands whose result is an object and no table.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Written {
+    /// How it is printed.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Format,
+}
+
+/// How an object is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// As YAML.
+    #[default]
+    Yaml,
+    /// As JSON.
+    Json,
+}
+
+impl Written {
+    /// Prints `object`.
+    pub fn show(self, object: &Value) {
+        let text = match self.output {
+            Format::Yaml => yaml(object),
+            Format::Json => format!("{object:#}"),
+        };
+        out!("{}", text.trim_end());
+    }
+}
+
 /// The object as YAML.
 pub fn yaml(object: &Value) -> String {
     // JSON is YAML too, should there be a value that the writer has no plain form of.
@@ -55,7 +84,10 @@ pub fn yaml(object: &Value) -> String {
 pub fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
     let header = header.iter().map(|&cell| cell.to_owned()).collect();
     let rows: Vec<Vec<String>> = std::iter::once(header)
-        .chain(rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()))
+        .chain(
+            rows.iter()
+                .map(|row| row.iter().map(|cell| plain(cell)).collect()),
+        )
         .collect();
     let mut widths = vec![];
     for row in &rows {
@@ -86,7 +118,11 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_cells() {
         let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
-        let rows = [row(&["vda", "/"]), row(&["a-long-name", ""]), row(&["é\x1b[2J", "x"])];
+        let rows = [
+            row(&["vda", "/"]),
+            row(&["a-long-name", ""]),
+            row(&["é\x1b[2J", "x"]),
+        ];
         assert_eq!(
             columns(&["DISK", "MOUNTED ON"], &rows),
             "DISK          MOUNTED ON\nvda           /\na-long-name\né[2J          x\n"

@@ -51,7 +51,9 @@ fn seen(vmi: &VirtualMachineInstance) -> Run {
     let status = vmi.status.as_ref();
     let phase = status.and_then(|status| status.phase);
     let conditions = status.map_or(&[][..], |status| &status.conditions);
-    let paused = conditions.iter().any(|c| c.type_ == "Paused" && c.status == "True");
+    let paused = conditions
+        .iter()
+        .any(|c| c.type_ == "Paused" && c.status == "True");
     let stage = match phase {
         Some(Phase::Running) if paused => Stage::Paused,
         Some(Phase::Running) => Stage::Running,
@@ -80,7 +82,9 @@ fn hindrance(stage: Stage, conditions: &[VirtualMachineInstanceCondition]) -> Op
         let mut found = conditions.iter();
         found.find(|c| c.type_ == kind && c.status == "False" && c.message.is_some())
     };
-    let told = of("PodScheduled").or_else(|| of("Synchronized")).or_else(|| of("Ready"))?;
+    let told = of("PodScheduled")
+        .or_else(|| of("Synchronized"))
+        .or_else(|| of("Ready"))?;
     let message = told.message.as_deref()?.lines().next()?;
     Some(message.to_owned())
 }
@@ -93,9 +97,7 @@ mod tests {
 
     #[test]
     fn an_instance_is_seen_as_its_status_says() {
-        let condition = |kind: &str, status: &str, message: &str| {
-            json!({"type": kind, "status": status, "message": message})
-        };
+        let condition = |kind: &str, status: &str, message: &str| json!({"type": kind, "status": status, "message": message});
         let unschedulable = condition("PodScheduled", "False", "0/1 nodes are available\nat all");
         let ready = condition("Ready", "False", "Guest VM is not running");
         let paused = condition("Paused", "True", "VMI was paused by user");
@@ -107,8 +109,16 @@ mod tests {
                 Stage::Starting,
                 "Scheduling, 0/1 nodes are available",
             ),
-            (json!({"phase": "Running", "conditions": [ready]}), Stage::Running, "Running"),
-            (json!({"phase": "Running", "conditions": [paused]}), Stage::Paused, "Paused"),
+            (
+                json!({"phase": "Running", "conditions": [ready]}),
+                Stage::Running,
+                "Running",
+            ),
+            (
+                json!({"phase": "Running", "conditions": [paused]}),
+                Stage::Paused,
+                "Paused",
+            ),
             (json!({"phase": "Failed"}), Stage::Ended, "Failed"),
         ] {
             let object = json!({

@@ -109,7 +109,11 @@ mod tests {
     #[test]
     fn the_servers_own_words_are_told() {
         for (code, body, message) in [
-            (409, r#"{"kind":"Status","message":"VM is already running"}"#, "VM is already running"),
+            (
+                409,
+                r#"{"kind":"Status","message":"VM is already running"}"#,
+                "VM is already running",
+            ),
             (502, "Bad gateway\n<html>", "Bad gateway"),
             (500, "\x1b[2J\n", "[2J"),
             (500, "", "the server answers 500 Internal Server Error"),
@@ -128,7 +132,11 @@ mod tests {
             protocol: Protocol::Tcp,
         };
         for (stream, code, shown) in [
-            (Stream::Console, 400, "VM ns/demo is not ready: why; start it, or wait with --timeout"),
+            (
+                Stream::Console,
+                400,
+                "VM ns/demo is not ready: why; start it, or wait with --timeout",
+            ),
             (
                 vnc(true),
                 503,
@@ -136,7 +144,11 @@ mod tests {
             ),
             (vnc(false), 503, "why; try again"),
             (port, 504, "why; try again"),
-            (port, 404, "why; `kubectl get vm,vmi -n ns` lists what is there"),
+            (
+                port,
+                404,
+                "why; `kubectl get vm,vmi -n ns` lists what is there",
+            ),
             (
                 Stream::Console,
                 403,

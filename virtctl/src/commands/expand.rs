@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::Value;
 
 use crate::cli::Global;
-use crate::input;
-use crate::out;
-use crate::print::yaml;
-use crate::target::{Kind, Name};
 use crate::cluster::Machine;
+use crate::input;
+use crate::print::Written;
+use crate::target::{Kind, Name};
 
 /// Arguments of `expand`.
 #[derive(Debug, Args)]
@@ -25,16 +24,8 @@ pub struct Expand {
     /// A VirtualMachine in a file; `-` for standard input.
     #[arg(short, long, value_name = "FILE", conflicts_with = "vm")]
     file: Option<PathBuf>,
-    /// How it is printed.
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Format,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Format {
-    #[default]
-    Yaml,
-    Json,
+    #[command(flatten)]
+    written: Written,
 }
 
 impl Expand {
@@ -48,15 +39,15 @@ impl Expand {
             None => {
                 let kind = Kind::Vm;
                 let name = self.vm.unwrap_or_default();
-                let name = Name { kind, namespace, name };
+                let name = Name {
+                    kind,
+                    namespace,
+                    name,
+                };
                 Machine::new(cluster, name).get(kind, "expand-spec").await?
             }
         };
-        let text = match self.output {
-            Format::Yaml => yaml(&expanded),
-            Format::Json => format!("{expanded:#}"),
-        };
-        out!("{}", text.trim_end());
+        self.written.show(&expanded);
         Ok(())
     }
 }

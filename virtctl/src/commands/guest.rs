@@ -60,7 +60,9 @@ impl UserList {
 
 impl FsList {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        self.asked.ask(global, Question::Filesystems, filesystems).await
+        self.asked
+            .ask(global, Question::Filesystems, filesystems)
+            .await
     }
 }
 

@@ -1,20 +1,21 @@
 //! The commands, one module a verb or family. Each has `Args`, whose `run` is the command.
 
 mod completion;
+mod console;
+mod create;
 mod dumpxml;
 mod expand;
 mod expose;
 mod guest;
 mod object;
 mod pause;
-mod console;
 mod port_forward;
 mod power;
 mod ps;
 mod run;
 mod ssh;
-mod vnc;
 mod version;
+mod vnc;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,8 @@ pub enum Command {
     SoftReboot(pause::SoftReboot),
     /// Press a machine's reset button: the guest reboots without shutting down.
     Reset(pause::Reset),
+    /// Print a manifest.
+    Create(create::Create),
     /// Make a Service that leads to a machine.
     Expose(expose::Expose),
     /// What the guest's agent tells of its system.
@@ -99,6 +102,7 @@ impl Command {
             Self::Unpause(args) => args.run(global).await?,
             Self::SoftReboot(args) => args.run(global).await?,
             Self::Reset(args) => args.run(global).await?,
+            Self::Create(args) => args.run(global)?,
             Self::Expose(args) => args.run(global).await?,
             Self::GuestOsInfo(args) => args.run(global).await?,
             Self::UserList(args) => args.run(global).await?,

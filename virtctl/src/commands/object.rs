@@ -25,7 +25,10 @@ impl Object {
             _ => (None, ""),
         };
         if name.is_empty() || name.contains('/') {
-            bail!("{:?} names no machine; write vm NAME or vmi NAME", self.object.join(" "));
+            bail!(
+                "{:?} names no machine; write vm NAME or vmi NAME",
+                self.object.join(" ")
+            );
         }
         let kind = match kind {
             None => Kind::Vm,
@@ -52,9 +55,18 @@ mod tests {
             (&["VirtualMachineInstances", "demo"], vmi("demo")),
             (&["vmi/demo"], vmi("demo")),
             (&["vm", "vm"], vm("vm")),
-            (&["pod", "demo"], Err("\"pod\" is no kind of machine; write vm or vmi")),
-            (&["vmi/"], Err("\"vmi/\" names no machine; write vm NAME or vmi NAME")),
-            (&["a/b/c"], Err("\"a/b/c\" names no machine; write vm NAME or vmi NAME")),
+            (
+                &["pod", "demo"],
+                Err("\"pod\" is no kind of machine; write vm or vmi"),
+            ),
+            (
+                &["vmi/"],
+                Err("\"vmi/\" names no machine; write vm NAME or vmi NAME"),
+            ),
+            (
+                &["a/b/c"],
+                Err("\"a/b/c\" names no machine; write vm NAME or vmi NAME"),
+            ),
         ] {
             let object = words.iter().map(|&word| word.to_owned()).collect();
             let found = Object { object }.named().map_err(|error| error.to_string());

@@ -102,7 +102,7 @@ impl Which {
 async fn at_once(global: &Global, name: &str, action: Action) -> anyhow::Result<()> {
     let target = global.target(Kind::Vmi, None, name).await?;
     let acted = target.act(action, false).await;
-        acted.with_context(|| failed(target.name(), action))?;
+    acted.with_context(|| failed(target.name(), action))?;
     out!("{}", done(target.name(), action, false));
     Ok(())
 }

@@ -116,7 +116,7 @@ impl Common {
         let target = global.target(Kind::Vm, None, name).await?;
         if !self.wait.wait {
             let acted = target.act(action, self.dry_run).await;
-        acted.with_context(|| failed(target.name(), action))?;
+            acted.with_context(|| failed(target.name(), action))?;
             out!("{}", done(target.name(), action, self.dry_run));
             return Ok(());
         }

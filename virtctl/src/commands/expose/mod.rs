@@ -51,7 +51,13 @@ struct Wanted {
     #[arg(long, value_enum, ignore_case = true, default_value_t)]
     protocol: Protocol,
     /// Who reaches the Service.
-    #[arg(long = "type", value_enum, ignore_case = true, default_value_t, value_name = "TYPE")]
+    #[arg(
+        long = "type",
+        value_enum,
+        ignore_case = true,
+        default_value_t,
+        value_name = "TYPE"
+    )]
     reach: Reach,
     /// The Service's address; None for none. Default: the cluster's choice.
     #[arg(long, value_name = "ADDRESS")]
@@ -63,7 +69,13 @@ struct Wanted {
     #[arg(long, value_name = "ADDRESS")]
     load_balancer_ip: Option<IpAddr>,
     /// The families of addresses, the first one first.
-    #[arg(long, value_enum, ignore_case = true, value_delimiter = ',', value_name = "FAMILY")]
+    #[arg(
+        long,
+        value_enum,
+        ignore_case = true,
+        value_delimiter = ',',
+        value_name = "FAMILY"
+    )]
     ip_family: Vec<Family>,
     /// How many families.
     #[arg(long, value_enum, ignore_case = true, value_name = "POLICY")]
@@ -108,13 +120,21 @@ impl Expose {
         let (kind, name) = self.object.named()?;
         let cluster = global.cluster().await?;
         let namespace = global.namespace(None, cluster.namespace());
-        let name = Name { kind, namespace, name };
+        let name = Name {
+            kind,
+            namespace,
+            name,
+        };
         let labels = labels(&cluster, &name).await?;
         let service = service::make(&self.wanted, &name, labels);
         let services: Api<Service> = Api::namespaced(cluster.client().clone(), &name.namespace);
         let made = services.create(&PostParams::default(), &service).await;
         made.map_err(|error| Machine::new(cluster, name.clone()).failed(error))?;
-        out!("Service {}/{} exposes {name}", name.namespace, self.wanted.name);
+        out!(
+            "Service {}/{} exposes {name}",
+            name.namespace,
+            self.wanted.name
+        );
         Ok(())
     }
 }

@@ -17,11 +17,7 @@ const NODE_LABEL: &str = "kubevirt.io/nodeName";
 
 /// The Service `wanted` for the machine `name`, whose pods have its `labels`. A machine with no
 /// label of its own is selected by its name.
-pub(super) fn make(
-    wanted: &Wanted,
-    name: &Name,
-    mut labels: BTreeMap<String, String>,
-) -> Service {
+pub(super) fn make(wanted: &Wanted, name: &Name, mut labels: BTreeMap<String, String>) -> Service {
     labels.remove(NODE_LABEL);
     if labels.is_empty() {
         labels.insert(NAME_LABEL.to_owned(), name.name.clone());
@@ -48,7 +44,13 @@ pub(super) fn make(
         spec: Some(ServiceSpec {
             cluster_ip: wanted.cluster_ip.clone(),
             external_ips: some(wanted.external_ip.iter().map(ToString::to_string).collect()),
-            ip_families: some(wanted.ip_family.iter().map(|family| family.word()).collect()),
+            ip_families: some(
+                wanted
+                    .ip_family
+                    .iter()
+                    .map(|family| family.word())
+                    .collect(),
+            ),
             ip_family_policy: wanted.ip_family_policy.map(|policy| policy.word()),
             load_balancer_ip: wanted.load_balancer_ip.map(|ip| ip.to_string()),
             ports: Some(vec![port]),
@@ -83,7 +85,9 @@ mod tests {
             namespace: "ns".to_owned(),
             name: "demo".to_owned(),
         };
-        let labels = labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        let labels = labels
+            .iter()
+            .map(|&(key, value)| (key.to_owned(), value.to_owned()));
         let service = make(&wanted, &name, labels.collect());
         serde_json::to_value(service).unwrap()
     }
@@ -91,7 +95,10 @@ mod tests {
     #[test]
     fn the_machines_labels_select_it() {
         for (labels, selector) in [
-            (&[("app", "demo"), (NODE_LABEL, "n1")][..], json!({"app": "demo"})),
+            (
+                &[("app", "demo"), (NODE_LABEL, "n1")][..],
+                json!({"app": "demo"}),
+            ),
             (&[(NODE_LABEL, "n1")], json!({NAME_LABEL: "demo"})),
             (&[], json!({NAME_LABEL: "demo"})),
         ] {
