@@ -7,28 +7,25 @@
     reason = "a test that panics fails"
 )]
 
+mod common;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use controller::certificates::{Bundle, Flaw, Identity, plan, server_names};
+use common::{Answer, DEADLINE, bundle, closed};
+use controller::certificates::Identity;
 use controller::config::Settings;
 use controller::metrics::Metrics;
 use controller::server::{Context, Limits, Readiness, Transport, probes, serve, webhooks};
-use k8s_openapi::jiff::Timestamp;
 use kube_runtime::reflector::store;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-
-/// Nothing here takes so long.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Limits that a test can wait for.
 fn short() -> Limits {
@@ -49,13 +46,6 @@ fn long() -> Limits {
         request: DEADLINE,
         ..short()
     }
-}
-
-fn bundle() -> Bundle {
-    let (missing, now) = (Err(Flaw::Missing), Timestamp::now());
-    let names = server_names("ferrovirt");
-    let step = plan(&missing, &names, now);
-    step.perform(missing, &names, now).unwrap()
 }
 
 /// The server, both of its listeners, on ports of its own.
@@ -115,23 +105,11 @@ impl Server {
         }
     }
 
-    /// A connection of a client that knows this authority and asks for the Service's name.
     async fn connect_as(
         &self,
         authority: &CertificateDer<'static>,
     ) -> std::io::Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("virt-controller.ferrovirt.svc").unwrap();
-        let stream = TcpStream::connect(self.https).await?;
-        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        timeout(DEADLINE, handshake).await.unwrap()
+        common::connect(self.https, authority, None).await
     }
 
     async fn connect(&self) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
@@ -162,65 +140,13 @@ fn head(path: &str, length: usize) -> String {
     )
 }
 
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    /// In lower case.
-    head: String,
-    body: String,
+fn closes(answer: &Answer) -> bool {
+    answer.head.contains("\r\nconnection: close\r\n")
 }
 
-impl Answer {
-    async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Self {
-        timeout(DEADLINE, Self::read_slowly(stream)).await.unwrap()
-    }
-
-    async fn read_slowly(stream: &mut (impl AsyncRead + Unpin)) -> Self {
-        let mut text = Vec::new();
-        let end = loop {
-            let end = text.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-            if let Some(end) = end {
-                break end + 4;
-            }
-            assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "no answer");
-        };
-        let head = String::from_utf8(text[..end].to_vec())
-            .unwrap()
-            .to_lowercase();
-        let field = |name: &str| {
-            let mut lines = head.lines();
-            lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
-        };
-        let length: usize = field("content-length:").map_or(0, |length| length.parse().unwrap());
-        while text.len() < end + length {
-            assert_ne!(
-                stream.read_buf(&mut text).await.unwrap(),
-                0,
-                "half an answer"
-            );
-        }
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = String::from_utf8(text[end..].to_vec()).unwrap();
-        Self { status, head, body }
-    }
-
-    fn closes(&self) -> bool {
-        self.head.contains("\r\nconnection: close\r\n")
-    }
-
-    fn response(&self) -> Value {
-        let review: Value = serde_json::from_str(&self.body).unwrap();
-        review["response"].clone()
-    }
-}
-
-/// Returns when the server has closed a connection.
-async fn closed(stream: &mut (impl AsyncRead + Unpin)) {
-    let mut rest = Vec::new();
-    // An answer may come first, and a reset is as good as an end.
-    let _ = timeout(DEADLINE, stream.read_to_end(&mut rest))
-        .await
-        .unwrap();
+fn decision(answer: &Answer) -> Value {
+    let review: Value = serde_json::from_str(&answer.body).unwrap();
+    review["response"].clone()
 }
 
 fn vmi() -> Value {
@@ -260,17 +186,17 @@ async fn a_good_instance_is_completed_and_a_bad_one_refused() {
     let server = Server::start(long()).await;
     let answer = server.post("/mutate", &review(&vmi())).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let response = answer.response();
+    let response = decision(&answer);
     assert_eq!(response["allowed"], true);
     assert_eq!(response["patchType"], "JSONPatch");
 
     let answer = server.post("/validate", &review(&vmi())).await;
-    assert_eq!(answer.response()["allowed"], true, "{answer:?}");
+    assert_eq!(decision(&answer)["allowed"], true, "{answer:?}");
 
     let mut bad = vmi();
     bad["spec"]["domain"]["cpus"] = json!(2);
     let answer = server.post("/validate", &review(&bad)).await;
-    let response = answer.response();
+    let response = decision(&answer);
     assert_eq!(response["allowed"], false);
     assert_eq!(response["status"]["code"], 422);
     let causes = &response["status"]["details"]["causes"];
@@ -451,10 +377,10 @@ async fn an_end_is_announced_and_begun_work_is_finished() {
 
     server.readiness.send_replace(Readiness::Draining);
     let answer = server.get("/readyz").await;
-    assert_eq!((answer.status, answer.closes()), (503, true));
+    assert_eq!((answer.status, closes(&answer)), (503, true));
     // New work is still done.
     let answer = server.post("/validate", &body).await;
-    assert_eq!((answer.status, answer.closes()), (200, true));
+    assert_eq!((answer.status, closes(&answer)), (200, true));
 
     // When the listener is gone, idle connections are too, and begun work goes on.
     closed(&mut idle).await;
@@ -462,6 +388,6 @@ async fn an_end_is_announced_and_begun_work_is_finished() {
     assert!(!server.ended.is_finished());
     begun.write_all(second.as_bytes()).await.unwrap();
     let answer = Answer::read(&mut begun).await;
-    assert_eq!((answer.status, answer.closes()), (200, true));
+    assert_eq!((answer.status, closes(&answer)), (200, true));
     timeout(DEADLINE, server.ended).await.unwrap().unwrap();
 }

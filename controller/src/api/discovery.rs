@@ -123,3 +123,54 @@ fn kind(name: &str) -> &'static str {
         _ => "VirtualMachine",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_as_clients_read_them() {
+        let versions = json!([
+            {"groupVersion": "subresources.kubevirt.io/v1", "version": "v1"},
+            {"groupVersion": "subresources.kubevirt.io/v1alpha3", "version": "v1alpha3"},
+        ]);
+        let expected = json!({
+            "apiVersion": "v1",
+            "kind": "APIGroup",
+            "name": "subresources.kubevirt.io",
+            "versions": versions,
+            "preferredVersion": versions[0],
+        });
+        assert_eq!(group(), expected);
+        let groups = groups();
+        assert_eq!(groups["kind"], "APIGroupList");
+        assert_eq!(groups["groups"][0]["versions"], versions);
+
+        let list = resources("v1alpha3");
+        assert_eq!(list["kind"], "APIResourceList");
+        assert_eq!(list["groupVersion"], "subresources.kubevirt.io/v1alpha3");
+        let console = json!({
+            "name": "virtualmachineinstances/console",
+            "singularName": "",
+            "namespaced": true,
+            "kind": "VirtualMachineInstance",
+            "verbs": ["get"],
+        });
+        assert!(list["resources"].as_array().unwrap().contains(&console));
+    }
+
+    #[test]
+    fn the_release_is_told() {
+        let Json(version) = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(version());
+        let told = version["gitVersion"].as_str().unwrap();
+        assert_eq!(told, concat!("v", env!("CARGO_PKG_VERSION")));
+        assert!(told.starts_with(&format!(
+            "v{}.{}.",
+            version["major"].as_str().unwrap(),
+            version["minor"].as_str().unwrap()
+        )));
+    }
+}

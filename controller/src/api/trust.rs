@@ -191,3 +191,117 @@ fn headers(
         })
         .collect()
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::certificates::Certified;
+
+    /// What kubeadm's API server publishes, for an authority of its own.
+    pub(in crate::api) fn published() -> BTreeMap<String, String> {
+        let authority = Certified::authority(Timestamp::now()).unwrap();
+        let pem = pem::Pem::new("CERTIFICATE", authority.certificate.to_vec());
+        let data = [
+            (AUTHORITIES, pem::encode(&pem).as_str()),
+            (ALLOWED, r#"["front-proxy-client"]"#),
+            (NAMES, r#"["X-Remote-User"]"#),
+            (GROUPS, r#"["X-Remote-Group"]"#),
+            (UIDS, r#"["X-Remote-Uid"]"#),
+            (EXTRA, r#"["X-Remote-Extra-"]"#),
+        ]
+        .map(|(entry, text)| (entry.to_owned(), text.to_owned()));
+        data.into()
+    }
+
+    #[test]
+    fn what_is_published_is_read() {
+        let trust = Trust::read(&published()).unwrap();
+        assert!(trust.allows("front-proxy-client"));
+        for other in [
+            "",
+            "front-proxy",
+            "front-proxy-clients",
+            "Front-Proxy-Client",
+        ] {
+            assert!(!trust.allows(other), "{other:?}");
+        }
+        assert_eq!(trust.names, ["x-remote-user"]);
+        assert_eq!(trust.groups, ["x-remote-group"]);
+        assert_eq!(trust.uids, ["x-remote-uid"]);
+        assert_eq!(trust.extra_prefixes, ["x-remote-extra-"]);
+    }
+
+    #[test]
+    fn what_may_be_missing_may() {
+        let mut data = published();
+        for entry in [GROUPS, UIDS, EXTRA] {
+            data.remove(entry);
+        }
+        data.insert(ALLOWED.to_owned(), "[]".to_owned());
+        let trust = Trust::read(&data).unwrap();
+        assert!(trust.groups.is_empty() && trust.uids.is_empty());
+        // Whatever its name, its certificate is the front proxy's.
+        assert!(trust.allows("anybody"));
+    }
+
+    #[test]
+    fn what_nobody_can_be_trusted_by_is_refused() {
+        let missing = "is missing: the API server has no aggregation layer, see its --";
+        let garbage = "-----BEGIN CERTIFICATE-----\n////\n-----END CERTIFICATE-----\n";
+        let cases = [
+            (
+                AUTHORITIES,
+                None,
+                format!("{AUTHORITIES} {missing}{AUTHORITIES}"),
+            ),
+            (
+                AUTHORITIES,
+                Some(" \n"),
+                format!("{AUTHORITIES} {missing}{AUTHORITIES}"),
+            ),
+            (
+                AUTHORITIES,
+                Some("who?"),
+                format!("{AUTHORITIES} holds no authority"),
+            ),
+            (
+                AUTHORITIES,
+                Some(garbage),
+                format!("{AUTHORITIES} holds no authority"),
+            ),
+            (
+                AUTHORITIES,
+                Some("-----BEGIN CERTIFICATE-----\nä\n-----END CERTIFICATE-----\n"),
+                format!("{AUTHORITIES} is no PEM"),
+            ),
+            (NAMES, None, format!("{NAMES} {missing}{NAMES}")),
+            (NAMES, Some("[]"), format!("{NAMES} {missing}{NAMES}")),
+            (
+                NAMES,
+                Some("X-Remote-User"),
+                format!("{NAMES} is no JSON list of strings"),
+            ),
+            (
+                NAMES,
+                Some(r#"["X Y"]"#),
+                format!(r#"{NAMES} has "X Y", which is no header"#),
+            ),
+            (
+                ALLOWED,
+                Some("[1]"),
+                format!("{ALLOWED} is no JSON list of strings"),
+            ),
+        ];
+        for (entry, text, expected) in cases {
+            let mut data = published();
+            match text {
+                Some(text) => data.insert(entry.to_owned(), text.to_owned()),
+                None => data.remove(entry),
+            };
+            let error = Trust::read(&data).unwrap_err();
+            assert_eq!(error.to_string(), expected, "{entry}: {text:?}");
+        }
+    }
+}

@@ -88,3 +88,108 @@ fn unescape(key: &str) -> String {
     let decoded = percent_decode_str(key).decode_utf8();
     decoded.map_or_else(|_| key.to_owned(), |key| key.into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::trust::tests::published;
+
+    fn proxy() -> Peer {
+        Peer::Verified {
+            common_name: "front-proxy-client".into(),
+        }
+    }
+
+    fn headers(lines: &[(&'static str, &[u8])]) -> HeaderMap {
+        let lines = lines.iter().map(|(name, value)| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            (HeaderName::from_bytes(name.as_bytes()).unwrap(), value)
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn whom_the_front_proxy_names_calls() {
+        let trust = Trust::read(&published()).unwrap();
+        let cases: [(&[(&'static str, &[u8])], User); 2] = [
+            (
+                &[("x-remote-user", "jürgen".as_bytes())],
+                User {
+                    name: "jürgen".to_owned(),
+                    ..User::default()
+                },
+            ),
+            (
+                &[
+                    ("X-Remote-User", b"alice"),
+                    ("X-Remote-Uid", b"42"),
+                    ("X-Remote-Group", b"dev"),
+                    ("X-Remote-Group", b"system:authenticated"),
+                    ("X-Remote-Extra-Scopes", b"a"),
+                    ("X-Remote-Extra-Scopes", b"b"),
+                    ("X-Remote-Extra-Acme.example%2fNode", b"n"),
+                    ("X-Remote-Extra-50%", b"half"),
+                    ("X-Remote-Extras", b"no"),
+                    ("X-Forwarded-For", b"192.0.2.1"),
+                ],
+                User {
+                    name: "alice".to_owned(),
+                    uid: "42".to_owned(),
+                    groups: vec!["dev".to_owned(), "system:authenticated".to_owned()],
+                    extra: [
+                        ("scopes", vec!["a", "b"]),
+                        ("acme.example/node", vec!["n"]),
+                        ("50%", vec!["half"]),
+                    ]
+                    .map(|(key, values)| {
+                        let values = values.into_iter().map(str::to_owned).collect();
+                        (key.to_owned(), values)
+                    })
+                    .into(),
+                },
+            ),
+        ];
+        for (lines, expected) in cases {
+            let user = User::of(&trust, &proxy(), &headers(lines));
+            assert_eq!(user, Ok(expected));
+        }
+    }
+
+    #[test]
+    fn nobody_else_names_anybody() {
+        let trust = Trust::read(&published()).unwrap();
+        let named = |common_name: &str| Peer::Verified {
+            common_name: common_name.into(),
+        };
+        let alice: (&'static str, &[u8]) = ("x-remote-user", b"alice");
+        let cases: [(Peer, &[_], _); 6] = [
+            (
+                Peer::Unknown,
+                &[alice],
+                "only the API server may call: its front-proxy certificate is missing",
+            ),
+            (
+                named("kubelet"),
+                &[alice],
+                "only the API server may call: \"kubelet\" is none of its \
+                 requestheader-allowed-names",
+            ),
+            (
+                named(""),
+                &[alice],
+                "only the API server may call: \"\" is none of its requestheader-allowed-names",
+            ),
+            (proxy(), &[], "the call names no user"),
+            (proxy(), &[("x-remote-user", b"")], "the call names no user"),
+            (
+                proxy(),
+                &[("x-remote-user", b"\xff")],
+                "header x-remote-user is no UTF-8",
+            ),
+        ];
+        for (peer, lines, expected) in cases {
+            let error = User::of(&trust, &peer, &headers(lines)).unwrap_err();
+            assert_eq!(error, ApiError::unauthorized(expected), "{peer:?}");
+        }
+    }
+}

@@ -180,3 +180,145 @@ fn redial(
     };
     Ok(authority.client_config(present.insert(certified))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use x509_parser::certificate::X509Certificate;
+    use x509_parser::prelude::FromDer;
+
+    use super::super::tests::{DAY, HOUR, at, bundle};
+    use super::*;
+
+    type Data = BTreeMap<String, ByteString>;
+
+    /// What the Secret holds once it is as `authority` wants it.
+    fn made(authority: &Bundle, hours: i64) -> Data {
+        let now = at(hours);
+        let nothing = Data::new();
+        let step = plan_handler(&nothing, authority, now);
+        assert_eq!(step, HandlerStep::Replace(Flaw::NoEntry(LEAF)));
+        let data = step.perform(nothing, authority, now).unwrap();
+        assert_eq!(plan_handler(&data, authority, now), HandlerStep::Keep);
+        data
+    }
+
+    /// `authority` after it got a successor.
+    fn followed(authority: Bundle, hours: i64) -> Bundle {
+        let step = super::super::Step::AddAuthority;
+        step.perform(Ok(authority), &[], at(hours)).unwrap()
+    }
+
+    /// What the plan says, without the flaw's details.
+    fn planned(data: &Data, authority: &Bundle, hours: i64) -> &'static str {
+        match plan_handler(data, authority, at(hours)) {
+            HandlerStep::Keep => "keep",
+            HandlerStep::Trust => "trust",
+            HandlerStep::Renew => "renew",
+            HandlerStep::Replace(_) => "replace",
+        }
+    }
+
+    #[test]
+    fn a_handlers_certificate_is_renewed_in_time() {
+        let authority = bundle(0);
+        let data = made(&authority, 0);
+        let cases = [
+            (0, "keep"),
+            (59 * DAY, "keep"),
+            (61 * DAY, "renew"),
+            (91 * DAY, "replace"),
+            (-2 * HOUR, "replace"),
+        ];
+        for (hours, expected) in cases {
+            assert_eq!(planned(&data, &authority, hours), expected, "at {hours} h");
+        }
+        let renewed = HandlerStep::Renew.perform(data, &authority, at(61 * DAY));
+        assert_eq!(planned(&renewed.unwrap(), &authority, 61 * DAY), "keep");
+    }
+
+    #[test]
+    fn a_new_authority_is_trusted_before_it_signs() {
+        let authority = bundle(0);
+        let data = made(&authority, 62 * DAY);
+        let later = 245 * DAY;
+        let data = HandlerStep::Renew
+            .perform(data, &authority, at(180 * DAY))
+            .unwrap();
+        let leaf = data[LEAF].clone();
+        let followed = followed(authority, later);
+        assert_eq!(planned(&data, &followed, later), "trust");
+        let data = HandlerStep::Trust
+            .perform(data, &followed, at(later))
+            .unwrap();
+        assert_eq!(data[LEAF], leaf);
+        assert_eq!(data[AUTHORITIES].0, followed.trusted().into_bytes());
+        // It is due, and waits for the other side to know the new authority.
+        assert_eq!(planned(&data, &followed, later), "keep");
+        assert_eq!(planned(&data, &followed, later + HOUR), "renew");
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_replaced() {
+        let authority = bundle(0);
+        let good = made(&authority, 0);
+        let other = made(&bundle(0), 0);
+        let controllers = authority.write();
+        let with = |entry: &str, value: &ByteString| {
+            let mut data = good.clone();
+            data.insert(entry.to_owned(), value.clone());
+            data
+        };
+        let garbage = ByteString(b"garbage".to_vec());
+        let cases = [
+            (with(LEAF, &garbage), "replace"),
+            (with(LEAF_KEY, &other[LEAF_KEY]), "replace"),
+            // Of another authority, or of another name.
+            (other, "replace"),
+            (controllers, "replace"),
+            (with(AUTHORITIES, &garbage), "trust"),
+        ];
+        for (data, expected) in cases {
+            assert_eq!(planned(&data, &authority, DAY), expected, "{data:?}");
+            let step = plan_handler(&data, &authority, at(DAY));
+            let data = step.perform(data, &authority, at(DAY)).unwrap();
+            assert_eq!(planned(&data, &authority, DAY), "keep");
+        }
+    }
+
+    #[test]
+    fn a_client_keeps_its_certificate_as_long_as_it_is_good() {
+        let authority = bundle(0);
+        let mut present = None;
+        let mut at_hours = |authority: &Bundle, hours: i64| {
+            redial(&mut present, authority, at(hours)).unwrap();
+            present.as_ref().unwrap().certificate.clone()
+        };
+        let first = at_hours(&authority, 200 * DAY);
+        assert_eq!(at_hours(&authority, 259 * DAY), first);
+        // Its successor's authority is new: handlers may not know it yet.
+        let followed = followed(authority, 261 * DAY);
+        assert_eq!(at_hours(&followed, 261 * DAY), first);
+        let second = at_hours(&followed, 261 * DAY + HOUR);
+        assert_ne!(second, first);
+        followed
+            .check_client(&second, at(261 * DAY + HOUR))
+            .unwrap();
+        // Handlers have another authority altogether.
+        assert_ne!(at_hours(&bundle(261 * DAY), 262 * DAY), second);
+    }
+
+    #[test]
+    fn handlers_know_a_client_by_its_one_name() {
+        let authority = bundle(0);
+        let client = client(&authority, at(0)).unwrap();
+        authority.check_client(&client.certificate, at(0)).unwrap();
+        let (_, parsed) = X509Certificate::from_der(&client.certificate).unwrap();
+        let names = parsed.subject().iter_common_name();
+        let names: Vec<_> = names.map(|name| name.as_str().unwrap()).collect();
+        assert_eq!(names, [CONTROLLER]);
+        // It proves nothing as a server.
+        authority
+            .check_server(&client.certificate, &[HANDLER.to_owned()], at(0))
+            .unwrap_err();
+    }
+}

@@ -7,22 +7,23 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use proptest::prelude::*;
 use rustls::pki_types::UnixTime;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{CertificateError, RootCertStore};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::inject::injection;
 use super::*;
 
-const HOUR: i64 = 1;
-const DAY: i64 = 24;
+pub(super) const HOUR: i64 = 1;
+pub(super) const DAY: i64 = 24;
 
 /// When everything began, in whole seconds, as certificates count.
 const EPOCH: i64 = 1_800_000_000;
 
-fn at(hours: i64) -> Timestamp {
+pub(super) fn at(hours: i64) -> Timestamp {
     Timestamp::from_second(EPOCH).unwrap() + SignedDuration::from_hours(hours)
 }
 
@@ -39,7 +40,7 @@ fn server() -> Subject {
 }
 
 /// An authority of hour 0, and a certificate that it signed at `leaf`.
-fn bundle(leaf: i64) -> Bundle {
+pub(super) fn bundle(leaf: i64) -> Bundle {
     let authority = Certified::authority(at(0)).unwrap();
     let leaf = Ok(authority.issue(&server(), at(leaf)).unwrap());
     Bundle {
@@ -387,4 +388,35 @@ fn whom_to_trust_is_written_where_it_is_not() {
     }
     let empty = MutatingWebhookConfiguration::default();
     assert_eq!(injection(&empty, "now"), None);
+}
+
+#[test]
+fn an_api_service_is_told_whom_to_trust() {
+    let service = |service: Value, bundle: Option<&str>| -> APIService {
+        let bundle = bundle.map(|bundle| ByteString(bundle.as_bytes().to_vec()));
+        let spec = json!({
+            "groupPriorityMinimum": 1000,
+            "versionPriority": 10,
+            "service": service,
+            "caBundle": bundle,
+        });
+        serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap()
+    };
+    let ours = json!({ "name": "virt-controller", "namespace": "ferrovirt" });
+    let expected = json!({
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "spec": { "caBundle": "bm93" },
+    });
+    let cases = [
+        (service(ours.clone(), None), Some(&expected)),
+        (service(ours.clone(), Some("before")), Some(&expected)),
+        (service(ours, Some("now")), None),
+        // The API server's own.
+        (service(Value::Null, None), None),
+    ];
+    for (service, expected) in cases {
+        let patch = injection(&service, "now");
+        assert_eq!(patch.as_ref(), expected, "{service:?}");
+    }
 }
