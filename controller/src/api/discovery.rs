@@ -126,7 +126,16 @@ fn kind(name: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use axum::http::{Request, header};
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+    use kube_client::{Client, Config};
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::api::{ApiContext, Streams, namespaced};
+    use crate::server::Readiness;
 
     #[test]
     fn documents_are_as_clients_read_them() {
@@ -157,6 +166,38 @@ mod tests {
             "verbs": ["get"],
         });
         assert!(list["resources"].as_array().unwrap().contains(&console));
+    }
+
+    #[tokio::test]
+    async fn what_is_listed_is_served() {
+        let nobody = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let context = ApiContext {
+            client: Client::try_from(nobody).unwrap(),
+            namespace: "ferrovirt".into(),
+            readiness: watch::channel(Readiness::Ready).1,
+            trust: watch::channel(None).1,
+            handlers: watch::channel(None).1,
+            streams: Streams::new(watch::channel(false).1),
+        };
+        let router = TowerToHyperService::new(namespaced().with_state(context));
+        for (name, verb) in CALLS {
+            let path = match name.split_once('/') {
+                Some((of, call @ "portforward")) => format!("/{of}/web/{call}/22"),
+                Some((of, call)) => format!("/{of}/web/{call}"),
+                None => format!("/{name}"),
+            };
+            // A method that no call has: who is there says which it has.
+            let request = Request::builder().method("TRACE").uri(path);
+            let request = request.body(Body::empty()).unwrap();
+            let answer = router.call(request).await.unwrap();
+            let methods = answer.headers().get(header::ALLOW);
+            let methods = methods.map(|methods| methods.to_str().unwrap());
+            let expected = match verb {
+                "get" => "GET,HEAD",
+                _ => "PUT",
+            };
+            assert_eq!(methods, Some(expected), "{name}");
+        }
     }
 
     #[test]
