@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -58,8 +58,21 @@ impl<'lab> Vm<'lab> {
     /// # Panics
     /// Where virt-launcher or the guests are not built.
     pub fn run(lab: &'lab Lab, name: &str, manifest: &Path, args: &[&str]) -> Self {
-        let mut child = lab
-            .launcher()
+        Self::start(lab, name, lab.launcher(), manifest, args)
+    }
+
+    /// The same by `launcher`, a command that takes `run`.
+    ///
+    /// # Panics
+    /// Where that or the guests are not built.
+    pub fn start(
+        lab: &'lab Lab,
+        name: &str,
+        mut launcher: Command,
+        manifest: &Path,
+        args: &[&str],
+    ) -> Self {
+        let mut child = launcher
             .args(["run", "--emulation", "tcg", "-o", "json", "--images"])
             .arg(crate::images())
             .args(args)
