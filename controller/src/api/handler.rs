@@ -47,7 +47,7 @@ const LABEL: &str = "app.kubernetes.io/name=virt-handler";
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long an answer may take to begin. A guest's agent has a minute there.
-const ANSWER: Duration = Duration::from_secs(65);
+const ANSWER: Duration = Duration::from_secs(62);
 
 /// The largest refusal, in bytes.
 const REFUSAL: usize = 16 << 10;

@@ -63,10 +63,12 @@ pub(super) enum Violation {
 }
 
 /// What a client sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// Some of a message, unmasked.
     Data {
+        /// Where in the input it stands.
+        place: Range<usize>,
         /// Whether the message ends with it.
         last: bool,
     },
@@ -143,15 +145,11 @@ impl Decoder {
     }
 
     /// Reads on in `input`, which follows what was read before. Returns how much of it is read now,
-    /// and what that is; for [`Piece::Data`], where in `input` it stands. None where it takes more
-    /// input.
+    /// and what that is; none where it takes more input.
     ///
     /// # Errors
     /// [`Violation`]. Nothing that follows can be read.
-    pub(super) fn read(
-        &mut self,
-        input: &mut [u8],
-    ) -> Result<(usize, Option<(Piece, Range<usize>)>), Violation> {
+    pub(super) fn read(&mut self, input: &mut [u8]) -> Result<(usize, Option<Piece>), Violation> {
         let mut at = 0;
         loop {
             match &mut self.state {
@@ -177,17 +175,16 @@ impl Decoder {
                     if here == 0 && payload.left > 0 {
                         return Ok((at, None));
                     }
-                    let place = at..at + here;
+                    let piece = payload.take(rest.get_mut(..here).unwrap_or_default(), at);
                     at += here;
-                    let piece = payload.take(rest.get_mut(..here).unwrap_or_default());
                     if payload.left == 0 {
                         if let Kind::Data { last } = payload.kind {
                             self.within = !last;
                         }
                         self.state = State::HEADER;
                     }
-                    if let Some(piece) = piece {
-                        return Ok((at, Some((piece, place))));
+                    if piece.is_some() {
+                        return Ok((at, piece));
                     }
                 }
             }
@@ -203,8 +200,8 @@ impl State {
 }
 
 impl Payload {
-    /// Unmasks what comes next of it. Returns what there is to tell.
-    fn take(&mut self, bytes: &mut [u8]) -> Option<Piece> {
+    /// Unmasks what comes next of it, which stands `at` there. Returns what there is to tell.
+    fn take(&mut self, bytes: &mut [u8], at: usize) -> Option<Piece> {
         for part in bytes.chunks_mut(MASK) {
             for (byte, mask) in part.iter_mut().zip(self.mask) {
                 *byte ^= mask;
@@ -216,6 +213,7 @@ impl Payload {
         let over = self.left == 0;
         match &mut self.kind {
             Kind::Data { last } => Some(Piece::Data {
+                place: at..at + bytes.len(),
                 last: *last && over,
             }),
             Kind::Ping(said) => {

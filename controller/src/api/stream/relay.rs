@@ -271,15 +271,15 @@ async fn deliver(
                 Err(violation) => return violation.into(),
             };
             match piece {
-                Some((Piece::Data { last }, place)) => {
+                Some(Piece::Data { place, last }) => {
                     let part = input.get(place).unwrap_or_default();
                     if let Err(TooLong) = sink.take(part, last).await {
                         return Over::TooLong;
                     }
                 }
-                Some((Piece::Ping(ping), _)) => _ = pings.send_replace(Some(ping)),
-                Some((Piece::Close, _)) => return Over::Client,
-                Some((Piece::Pong, _)) | None => {}
+                Some(Piece::Ping(ping)) => _ = pings.send_replace(Some(ping)),
+                Some(Piece::Close) => return Over::Client,
+                Some(Piece::Pong) | None => {}
             }
             input = input.get_mut(read..).unwrap_or_default();
         }

@@ -1,8 +1,8 @@
 //! What comes in the body of a verb: pure. KubeVirt's `StartOptions` and their kin.
 
+use std::fmt;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
@@ -115,19 +115,18 @@ pub(super) fn read<T: Default + DeserializeOwned>(body: &[u8]) -> Result<T, ApiE
     if body.is_empty() {
         return Ok(T::default());
     }
-    let wrong = |error| {
-        let message = format!("the options in the body are not understood: {error}");
-        ApiError::new(StatusCode::BAD_REQUEST, message)
+    let wrong = |why: &dyn fmt::Display| {
+        ApiError::bad_request(format!("the options in the body are not understood: {why}"))
     };
-    match serde_json::from_slice(body).map_err(wrong)? {
+    match serde_json::from_slice(body).map_err(|error| wrong(&error))? {
         Value::Null => Ok(T::default()),
         Value::Object(mut options) => {
             // Go's clients send what an object is, if they know.
             options.remove("kind");
             options.remove("apiVersion");
-            serde_json::from_value(options.into()).map_err(wrong)
+            serde_json::from_value(options.into()).map_err(|error| wrong(&error))
         }
-        other => serde_json::from_value(other).map_err(wrong),
+        _ => Err(wrong(&"they are no JSON object")),
     }
 }
 
@@ -172,6 +171,8 @@ fn parse_go_duration(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]
@@ -206,7 +207,7 @@ mod tests {
     fn what_is_not_understood_is_named() {
         let cases = [
             ("{", "EOF"),
-            ("[1]", "invalid"),
+            ("[1]", "no JSON object"),
             (r#"{"gracePeriod": -1}"#, "-1"),
             (r#"{"gracePeriod": "30s"}"#, "30s"),
             (r#"{"gracePeriodSeconds": 1}"#, "gracePeriodSeconds"),
