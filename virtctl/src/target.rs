@@ -171,12 +171,12 @@ pub enum CallError {
         message: String,
     },
     /// Nobody was reached.
-    #[error("cannot reach {server}; check that it runs and the network leads there")]
+    #[error("cannot reach {server}: {reason}; check that it runs and that the network leads there")]
     Unreachable {
-        /// The API server, or the launcher of a local machine.
+        /// The API server.
         server: String,
         /// The transport's answer.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        reason: String,
     },
     /// The machines on this machine cannot be looked at.
     #[error(transparent)]
@@ -187,7 +187,7 @@ pub enum CallError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The machine does not run (yet); it may be tried again.
-    #[error("{name} is not ready: {message}; start it, or wait with --timeout")]
+    #[error("{name} is not ready: {message}; start it, or try again once it runs")]
     NotReady {
         /// The machine.
         name: Name,

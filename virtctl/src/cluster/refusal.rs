@@ -135,7 +135,7 @@ mod tests {
             (
                 Stream::Console,
                 400,
-                "VM ns/demo is not ready: why; start it, or wait with --timeout",
+                "VM ns/demo is not ready: why; start it, or try again once it runs",
             ),
             (
                 vnc(true),
