@@ -100,7 +100,9 @@ mod tests {
         }
     }
 
-    fn headers(lines: &[(&'static str, &[u8])]) -> HeaderMap {
+    type Line = (&'static str, &'static [u8]);
+
+    fn headers(lines: &[Line]) -> HeaderMap {
         let lines = lines.iter().map(|(name, value)| {
             let value = HeaderValue::from_bytes(value).unwrap();
             (HeaderName::from_bytes(name.as_bytes()).unwrap(), value)
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn whom_the_front_proxy_names_calls() {
         let trust = Trust::read(&published()).unwrap();
-        let cases: [(&[(&'static str, &[u8])], User); 2] = [
+        let cases: [(&[Line], User); 2] = [
             (
                 &[("x-remote-user", "jürgen".as_bytes())],
                 User {
@@ -161,7 +163,7 @@ mod tests {
         let named = |common_name: &str| Peer::Verified {
             common_name: common_name.into(),
         };
-        let alice: (&'static str, &[u8]) = ("x-remote-user", b"alice");
+        let alice: Line = ("x-remote-user", b"alice");
         let cases: [(Peer, &[_], _); 6] = [
             (
                 Peer::Unknown,
