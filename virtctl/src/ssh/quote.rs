@@ -95,10 +95,7 @@ mod tests {
             let mut lines = understood.lines();
             lines.find_map(|line| line.strip_prefix(key)).unwrap()
         };
-        assert_eq!(
-            value("userknownhostsfile "),
-            "/my tools/known\"hosts\\100%%"
-        );
+        assert_eq!(value("userknownhostsfile "), "/my tools/known\"hosts\\100%");
         let command = value("proxycommand ").replace("%%", "%");
         let said = Command::new("sh")
             .args(["-c", &format!("printf '%s\\n' {command}")])

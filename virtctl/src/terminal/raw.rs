@@ -73,3 +73,30 @@ fn restore_before_panics() {
         }));
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use nix::pty::openpty;
+    use nix::unistd::dup2_stdin;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_puts_the_terminal_back_without_the_guard() {
+        let pty = openpty(None, None).unwrap();
+        let mode = || tcgetattr(pty.slave.as_fd()).unwrap();
+        // No other test of this process reads its standard input.
+        dup2_stdin(&pty.slave).unwrap();
+        let before = mode();
+        let guard = Raw::enter().unwrap();
+        assert_ne!(mode(), before);
+        // As where a panic aborts.
+        std::mem::forget(guard);
+        std::thread::spawn(|| panic!("on purpose"))
+            .join()
+            .unwrap_err();
+        assert_eq!(mode(), before);
+    }
+}
