@@ -14,7 +14,7 @@ pub mod udp;
 use std::net::SocketAddr;
 
 pub use port::Forward;
-pub use reference::Reference;
+pub use reference::{ParseReferenceError, Reference};
 
 use crate::stream::ByteStream;
 use crate::target::OpenError;

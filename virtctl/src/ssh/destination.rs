@@ -2,8 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::forward::Reference;
-use crate::forward::reference::ParseReferenceError;
+use crate::forward::{ParseReferenceError, Reference};
 
 /// `[USER@]MACHINE`, with the machine as [`Reference::dotted`] has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
