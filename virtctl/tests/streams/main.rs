@@ -2,6 +2,13 @@
 //! terminal's mode before and after, pipes, connections and datagrams, and the clients that are
 //! started.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a step that fails is a test that fails"
+)]
+
 mod forward;
 mod server;
 mod terminal;
@@ -68,7 +75,7 @@ impl Running {
         eventually("the end of the process", || self.0.try_wait().unwrap())
     }
 
-    /// What it prints next, until `end`.
+    /// The next line that it prints.
     fn line(&mut self) -> String {
         let stdout = self.0.stdout.as_mut().unwrap();
         let mut line = Vec::new();
