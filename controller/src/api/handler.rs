@@ -6,6 +6,9 @@
 //!
 //! Each call has a connection of its own: calls are rare, and a stream keeps its connection anyway.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -266,30 +269,4 @@ async fn ask(
         }
     });
     sender.send_request(request).await.map_err(ReachError::Http)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_handler_is_where_its_pod_is() {
-        let cases = [
-            (json!({}), json!({"podIP": "10.0.0.5"}), Some("10.0.0.5")),
-            (json!({}), json!({"podIP": "fd00::5"}), Some("fd00::5")),
-            (json!({}), json!({}), None),
-            (
-                json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
-                json!({"podIP": "10.0.0.5"}),
-                None,
-            ),
-        ];
-        for (metadata, status, expected) in cases {
-            let pod = json!({"metadata": metadata, "status": status});
-            let found = address(&serde_json::from_value(pod.clone()).unwrap());
-            assert_eq!(found, expected.map(|ip| ip.parse().unwrap()), "{pod}");
-        }
-    }
 }
