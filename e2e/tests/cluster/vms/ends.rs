@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::guest::{Guest, holds, mini};
+use super::guest::{Guest, VM, VMI, holds, mini};
 use super::install::Installation;
 use crate::api::{Api, eventually, on_the_node};
 
@@ -39,6 +39,10 @@ async fn a_reboot_is_none(api: &Api, namespace: &str) {
         after["status"]["interfaces"],
         before["status"]["interfaces"]
     );
+    assert!(holds(&after, "Ready"), "{after:#}");
+    let told = guest.told(VMI, &["Normal Started"]).await;
+    let ended = told.iter().any(|event| event.ends_with(" Stopped"));
+    assert!(!ended, "{told:?}");
     guest.delete("VirtualMachineInstance").await;
 }
 
@@ -56,11 +60,10 @@ async fn a_killed_qemu_is_a_failure(api: &Api, namespace: &str) {
             again.then_some(())
         })
         .await;
-    let events = guest.events().await;
-    assert!(
-        events.iter().any(|reason| reason == "Stopped"),
-        "{events:?}"
-    );
+    guest.printable("Running").await;
+    guest.told(VMI, &["Warning Stopped"]).await;
+    let again = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+    guest.told(VM, &again).await;
     guest.delete("VirtualMachine").await;
 }
 
@@ -79,6 +82,8 @@ async fn a_deletion_during_the_start_leaves_nothing(api: &Api, namespace: &str) 
             .await;
         guest.delete("VirtualMachineInstance").await;
         guest.no_pod().await;
+        let whole = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+        guest.told(VMI, &whole).await;
     }
 }
 
@@ -94,6 +99,12 @@ async fn an_eviction_is_a_failure_and_always_comes_back(api: &Api, namespace: &s
         })
         .await;
     assert_eq!(guest.pods().await.len(), 1);
+    guest.printable("Running").await;
+    guest
+        .told(VMI, &["Normal ShuttingDown", "Normal Stopped"])
+        .await;
+    let again = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+    guest.told(VM, &again).await;
     guest.delete("VirtualMachine").await;
 }
 
@@ -122,6 +133,8 @@ async fn a_new_template_waits_for_a_restart(api: &Api, namespace: &str) {
             (!holds(vm, "RestartRequired")).then_some(())
         })
         .await;
+    let again = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+    guest.told(VM, &again).await;
     guest.delete("VirtualMachine").await;
 }
 
@@ -138,5 +151,10 @@ async fn a_failing_machine_backs_off(api: &Api, namespace: &str) {
         })
         .await;
     assert!(failure["retryAfterTimestamp"].is_string(), "{failure:#}");
+    // Who hears of it first, the handler or the controller, tells of it.
+    let failed = ["Normal SuccessfulCreate", "Warning SyncFailed|Stopped"];
+    guest.told(VMI, &failed).await;
+    let again = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+    guest.told(VM, &again).await;
     guest.delete("VirtualMachine").await;
 }

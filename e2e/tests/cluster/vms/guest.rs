@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::api::{Api, LIMIT, eventually};
 
 /// How long a guest may take to boot beside others, each on an emulated processor.
-const BOOT: Duration = Duration::from_secs(300);
+pub(crate) const BOOT: Duration = Duration::from_secs(300);
 
 /// The `mini` guest: boots in seconds; echoes on port 7, gives a shell on 23, serves HTTP on 80.
 const MINI: &str = "localhost/ferrovirt/mini:devel";
@@ -266,16 +266,53 @@ impl<'a> Guest<'a> {
             .collect()
     }
 
-    /// The reasons of the events that name an object of this name.
-    pub(crate) async fn events(&self) -> Vec<String> {
+    /// Waits until each of these was told of its object of that kind: an event's type and reason, such
+    /// as `Warning Stopped`, or the one or the other, as `Warning ErrImagePull|ImagePullBackOff`. Gives
+    /// all that was told.
+    pub(crate) async fn told(&self, kind: &str, wanted: &[&str]) -> Vec<String> {
+        let until = Instant::now() + LIMIT;
+        loop {
+            let told = self.events(kind).await;
+            let is_missing = |wanted: &&&str| !told.iter().any(|event| is_one_of(event, wanted));
+            let Some(missing) = wanted.iter().find(is_missing) else {
+                return told;
+            };
+            assert!(
+                Instant::now() < until,
+                "{}/{}: {kind}: no {missing} within {LIMIT:?}: {told:?}",
+                self.namespace,
+                self.name
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Types and reasons of the events of its object of that kind.
+    async fn events(&self, kind: &str) -> Vec<String> {
         let events = self.api.events(self.namespace).await;
-        let of_us = |event: &&Value| event["regarding"]["name"] == self.name;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of_us = |event: &&Value| {
+            let about = &event["regarding"];
+            about["name"] == self.name && about["kind"] == kind
+        };
         let events = events.iter().filter(of_us);
         events
-            .filter_map(|event| event["reason"].as_str().map(str::to_owned))
+            .map(|event| format!("{} {}", text(&event["type"]), text(&event["reason"])))
             .collect()
     }
 }
+
+/// Whether an event is one of `Type Reason|Reason`.
+fn is_one_of(event: &str, wanted: &str) -> bool {
+    let told = event.split_once(' ').zip(wanted.split_once(' '));
+    told.is_some_and(|(told, wanted)| {
+        told.0 == wanted.0 && wanted.1.split('|').any(|reason| reason == told.1)
+    })
+}
+
+/// The kinds that events are about.
+pub(crate) const VM: &str = "VirtualMachine";
+pub(crate) const VMI: &str = "VirtualMachineInstance";
 
 /// One line through the guest's echo server.
 pub(crate) async fn echo(address: &str) -> Option<()> {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::guest::{Guest, condition, holds, mini};
+use super::guest::{Guest, VMI, condition, holds, mini};
 use crate::api::Api;
 
 pub(crate) async fn what_hinders_a_start_is_told(api: &Api) {
@@ -24,6 +24,8 @@ async fn no_node_fits(api: &Api, namespace: &str) {
     assert_eq!(scheduled["status"], "False", "{vmi:#}");
     assert_eq!(scheduled["reason"], "Unschedulable", "{vmi:#}");
     assert!(!holds(&vmi, "Ready"), "{vmi:#}");
+    let waits = ["Normal SuccessfulCreate", "Warning Unschedulable"];
+    guest.told(VMI, &waits).await;
     // Deleted before it has started: nothing is left.
     guest.apply_machine("Halted", mini()).await;
     guest.printable("Stopped").await;
@@ -42,6 +44,17 @@ async fn an_image_is_not_to_be_had(api: &Api, namespace: &str) {
                 .then_some(())
         })
         .await;
+    let waits = [
+        "Normal SuccessfulCreate",
+        "Warning ErrImagePull|ImagePullBackOff",
+    ];
+    guest.told(VMI, &waits).await;
+    guest
+        .wait_vmi("told why", |vmi| {
+            let synchronized = condition(vmi, "Synchronized")?;
+            (synchronized["status"] == "False").then_some(())
+        })
+        .await;
     guest.apply_machine("Halted", mini()).await;
     guest.printable("Stopped").await;
 }
@@ -54,6 +67,10 @@ async fn a_claim_is_missing(api: &Api, namespace: &str) {
     let guest = Guest::machine(api, namespace, "claimless", "Always", spec).await;
     guest.printable("ErrorPvcNotFound").await;
     assert_eq!(guest.pods().await, [] as [String; 0]);
+    let vmi = guest.phase("Pending").await;
+    let synchronized = condition(&vmi, "Synchronized").expect("it is told of");
+    assert_eq!(synchronized["status"], "False", "{vmi:#}");
+    guest.told(VMI, &["Warning FailedPvcNotFound"]).await;
     guest.apply_machine("Halted", mini()).await;
     guest.printable("Stopped").await;
 }

@@ -1,6 +1,6 @@
 //! Nodes that are drained, and nodes that die.
 
-use super::guest::{Guest, condition, mini};
+use super::guest::{Guest, VM, VMI, condition, mini};
 use super::install::Installation;
 use crate::api::eventually;
 
@@ -25,6 +25,11 @@ pub(crate) async fn a_drained_node_is_left(ferrovirt: &Installation<'_>) {
         .await;
     assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
     assert_eq!(guest.pods().await.len(), 1);
+    guest
+        .told(VMI, &["Normal ShuttingDown", "Normal Stopped"])
+        .await;
+    let again = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+    guest.told(VM, &again).await;
     ferrovirt.kubectl(&["uncordon", node]);
     guest.delete("VirtualMachine").await;
 }
@@ -49,6 +54,7 @@ pub(crate) async fn a_dead_nodes_machine_waits_for_certainty(ferrovirt: &Install
     let ready = condition(&vmi, "Ready").expect("it is told");
     assert_eq!(ready["status"], "False", "{vmi:#}");
     guest.printable("Unknown").await;
+    guest.told(VMI, &["Warning NodeNotReady"]).await;
     let pods = guest.pods().await;
     assert_eq!(pods.len(), 1, "nobody knows that it ended: {pods:?}");
     // Whoever knows that the node is off says so as Kubernetes has it.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::guest::{Guest, holds, mini};
+use super::guest::{Guest, VM, VMI, holds, mini};
 use crate::api::Api;
 
 pub(crate) async fn each_run_strategy_does_what_it_says(api: &Api) {
@@ -36,18 +36,33 @@ async fn always_comes_back(api: &Api, namespace: &str) {
         })
         .await;
     guest.printable("Running").await;
+    let again = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+    guest.told(VM, &again).await;
+    let life = [
+        "Normal SuccessfulCreate",
+        "Normal Started",
+        "Normal Stopped",
+    ];
+    guest.told(VMI, &life).await;
 }
 
 async fn halted_stays_so_until_it_is_started(api: &Api, namespace: &str) {
     let guest = Guest::machine(api, namespace, "halted", "Halted", mini()).await;
     guest.printable("Stopped").await;
     assert_eq!(guest.vmi().await, None);
+    assert_eq!(guest.told(VM, &[]).await, [] as [String; 0]);
     guest.apply_machine("Always", mini()).await;
     guest.printable("Running").await;
     guest.apply_machine("Halted", mini()).await;
     guest.printable("Stopped").await;
     guest.no_pod().await;
     guest.gone("VirtualMachineInstance").await;
+    let whole = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+    guest.told(VM, &whole).await;
+    guest.told(VMI, &whole).await;
+    // Its guest was still booting, so it took a while.
+    let end = ["Normal Started", "Normal ShuttingDown", "Normal Stopped"];
+    guest.told(VMI, &end).await;
 }
 
 async fn rerun_on_failure_stays_down_after_a_shutdown(api: &Api, namespace: &str) {
@@ -57,14 +72,21 @@ async fn rerun_on_failure_stays_down_after_a_shutdown(api: &Api, namespace: &str
     guest.printable("Stopped").await;
     guest.no_pod().await;
     guest.printable("Stopped").await;
+    let whole = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+    guest.told(VM, &whole).await;
+    guest.told(VMI, &["Normal Started", "Normal Stopped"]).await;
 }
 
 async fn once_keeps_its_final_phase(api: &Api, namespace: &str) {
     let guest = Guest::machine(api, namespace, "once", "Once", mini()).await;
     let address = guest.answers().await;
     guest.shell(&address, "poweroff -f").await;
-    guest.phase("Succeeded").await;
+    let vmi = guest.phase("Succeeded").await;
+    assert!(!holds(&vmi, "Ready"), "{vmi:#}");
     guest.printable("Stopped").await;
+    let told = guest.told(VM, &["Normal SuccessfulCreate"]).await;
+    assert_eq!(told, ["Normal SuccessfulCreate"]);
+    guest.told(VMI, &["Normal Started", "Normal Stopped"]).await;
 }
 
 async fn manual_follows_requests(api: &Api, namespace: &str) {
@@ -86,4 +108,7 @@ async fn manual_follows_requests(api: &Api, namespace: &str) {
                 .then_some(())
         })
         .await;
+    let asked = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
+    guest.told(VM, &asked).await;
+    guest.told(VMI, &["Normal Started", "Normal Stopped"]).await;
 }
