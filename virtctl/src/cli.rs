@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use crate::cluster::{self, Cluster, ConnectError};
 use crate::commands::Command;
+use crate::forward::reference::is_name;
 use crate::local;
 use crate::target::{CallError, Kind, Name, Target};
 
@@ -33,7 +34,7 @@ pub struct Cli {
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The machine's namespace. Default: the context's.
-    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    #[arg(short, long, global = true, value_name = "NAMESPACE", value_parser = name)]
     pub namespace: Option<String>,
     /// The kubeconfig file. Default: $KUBECONFIG, else ~/.kube/config.
     #[arg(long, global = true, value_name = "FILE")]
@@ -65,6 +66,21 @@ pub struct Global {
         default_value = "/var/lib/ferrovirt"
     )]
     pub root: PathBuf,
+}
+
+/// The text is no object's name.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a name has lower-case letters, digits, dashes and dots, and begins and ends with a letter or digit"
+)]
+pub struct NameError;
+
+/// An argument that is an object's name. No other text goes into a path of the API.
+///
+/// # Errors
+/// [`NameError`].
+pub fn name(text: &str) -> Result<String, NameError> {
+    is_name(text).then(|| text.to_owned()).ok_or(NameError)
 }
 
 /// No machine could be had of a name.

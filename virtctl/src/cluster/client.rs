@@ -36,17 +36,34 @@ pub enum ConnectError {
     )]
     Absent,
     /// The kubeconfig that was given cannot be used.
-    #[error("cannot use the kubeconfig; check --kubeconfig, --context and $KUBECONFIG")]
-    Kubeconfig(#[source] KubeconfigError),
+    #[error("cannot use the kubeconfig: {}; check --kubeconfig, --context and $KUBECONFIG", told(.0))]
+    Kubeconfig(KubeconfigError),
     /// This is a pod whose service account cannot be used.
-    #[error("cannot use the pod's service account; give --kubeconfig FILE")]
-    ServiceAccount(#[source] InClusterError),
+    #[error("cannot use the pod's service account: {0}; give --kubeconfig FILE")]
+    ServiceAccount(InClusterError),
     /// The user's name cannot be sent.
     #[error("{0:?} cannot be the name of a user or a group; check --as and --as-group")]
     Impersonate(String),
     /// The kubeconfig's certificates or credentials cannot be used.
-    #[error("cannot set up the connection to the cluster; check the kubeconfig's certificates")]
-    Client(#[source] kube_client::Error),
+    #[error("cannot use the kubeconfig: {}; check its certificates and credentials", cause(.0))]
+    Client(kube_client::Error),
+}
+
+fn told(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(source, path) => format!("{}: {source}", path.display()),
+        error => error.to_string(),
+    }
+}
+
+/// What is at the bottom of `error`. kube's errors repeat their sources, each after a name of its
+/// own.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
 }
 
 /// The API server, and who asks it.
@@ -110,7 +127,7 @@ impl Cluster {
     pub fn unreachable(&self, source: kube_client::Error) -> CallError {
         CallError::Unreachable {
             server: self.server.clone(),
-            source: source.into(),
+            reason: cause(&source),
         }
     }
 

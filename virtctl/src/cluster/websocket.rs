@@ -64,16 +64,21 @@ pub(super) async fn open(
     let upgraded = hyper::upgrade::on(answer).await;
     let upgraded =
         upgraded.map_err(|source| cluster.unreachable(kube_client::Error::HyperError(source)))?;
-    let config = WebSocketConfig::default()
+    let upgraded = TokioIo::new(upgraded);
+    let socket =
+        WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config(piece))).await;
+    Ok(Ok(Box::new(Plain::new(socket, piece))))
+}
+
+/// Buffers as small as they can be, for messages of `piece` bytes at most.
+fn config(piece: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(PIECE)
         // Each piece leaves at once; a second one waits for it.
         .write_buffer_size(0)
         .max_write_buffer_size(2 * piece)
         .max_message_size(Some(MESSAGE_MOST))
-        .max_frame_size(Some(MESSAGE_MOST));
-    let upgraded = TokioIo::new(upgraded);
-    let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
-    Ok(Ok(Box::new(Plain::new(socket, piece))))
+        .max_frame_size(Some(MESSAGE_MOST))
 }
 
 /// Whether the server has accepted this very upgrade. A server that names no subprotocol speaks
@@ -191,5 +196,143 @@ fn broken(error: Error) -> io::Error {
     match error {
         Error::Io(error) => error,
         error => io::Error::new(io::ErrorKind::ConnectionReset, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::{SinkExt, StreamExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::stream::DATAGRAM;
+
+    const MOMENT: Duration = Duration::from_secs(10);
+
+    /// Both ends of a session, over a connection that holds `room` bytes a direction.
+    async fn session(
+        room: usize,
+        piece: usize,
+    ) -> (Plain<DuplexStream>, WebSocketStream<DuplexStream>) {
+        let (ours, theirs) = duplex(room);
+        let client = config(piece);
+        let client = WebSocketStream::from_raw_socket(ours, Role::Client, Some(client)).await;
+        let server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+        (Plain::new(client, piece), server)
+    }
+
+    fn binary(bytes: &[u8]) -> Message {
+        Message::Binary(bytes.to_vec().into())
+    }
+
+    #[tokio::test]
+    async fn messages_are_bytes() {
+        let (mut client, mut server) = session(1 << 16, PIECE).await;
+        for message in [
+            binary(b"by"),
+            binary(b""),
+            Message::Ping("p".into()),
+            Message::text("tes"),
+        ] {
+            server.send(message).await.unwrap();
+        }
+        let mut read = [0; 5];
+        client.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"bytes");
+        client.write_all(b"back").await.unwrap();
+        client.flush().await.unwrap();
+        assert_eq!(
+            server.next().await.unwrap().unwrap(),
+            Message::Pong("p".into())
+        );
+        assert_eq!(server.next().await.unwrap().unwrap(), binary(b"back"));
+    }
+
+    #[tokio::test]
+    async fn a_datagram_is_one_message() {
+        let (mut client, mut server) = session(1 << 18, DATAGRAM).await;
+        let datagram = vec![7; DATAGRAM];
+        assert_eq!(client.write(&datagram).await.unwrap(), DATAGRAM);
+        client.flush().await.unwrap();
+        assert_eq!(server.next().await.unwrap().unwrap(), binary(&datagram));
+        server.send(binary(b"one")).await.unwrap();
+        server.send(binary(b"two")).await.unwrap();
+        let mut read = [0; 16];
+        assert_eq!(client.read(&mut read).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stalls_stops_the_writer() {
+        let (mut client, mut server) = session(PIECE, PIECE).await;
+        let mut sent = 0;
+        let bytes = [0; PIECE];
+        // Until nothing more goes: what has gone lies in the connection and one piece before it.
+        while let Ok(count) = timeout(Duration::from_millis(100), client.write(&bytes)).await {
+            sent += count.unwrap();
+            assert!(sent <= 4 * PIECE, "{sent} bytes are on their way");
+        }
+        let mut received = 0;
+        let pump = async {
+            client.write_all(b"end").await.unwrap();
+            client.flush().await.unwrap();
+        };
+        let drain = async {
+            while received < sent + 3 {
+                received += server.next().await.unwrap().unwrap().len();
+            }
+        };
+        timeout(MOMENT, futures::future::join(pump, drain))
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_session_is_told() {
+        let close = |code, reason: &'static str| {
+            Message::Close(Some(CloseFrame {
+                code,
+                reason: reason.into(),
+            }))
+        };
+        for (message, ended) in [
+            (Message::Close(None), Ok(0)),
+            (close(CloseCode::Normal, "bye"), Ok(0)),
+            (
+                close(CloseCode::Away, ""),
+                Err("the server ended the session (1001)"),
+            ),
+            (
+                close(CloseCode::Error, "the launcher is gone"),
+                Err("the server ended the session: the launcher is gone"),
+            ),
+        ] {
+            let (mut client, mut server) = session(1 << 16, PIECE).await;
+            server.send(message).await.unwrap();
+            let read = client
+                .read(&mut [0; 4])
+                .await
+                .map_err(|error| error.to_string());
+            assert_eq!(read, ended.map_err(str::to_owned));
+        }
+        let (mut client, server) = session(1 << 16, PIECE).await;
+        drop(server);
+        assert!(client.read(&mut [0; 4]).await.is_err(), "a break is no end");
+    }
+
+    #[tokio::test]
+    async fn shutdown_closes_normally() {
+        let (mut client, mut server) = session(1 << 16, PIECE).await;
+        client.write_all(b"last").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(server.next().await.unwrap().unwrap(), binary(b"last"));
+        match server.next().await.unwrap().unwrap() {
+            Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Normal),
+            other => panic!("{other:?} is no close"),
+        }
+        // A second one is none.
+        client.shutdown().await.unwrap();
     }
 }

@@ -1,12 +1,13 @@
 //! `expand`: a VirtualMachine with all that it refers to written out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::bail;
 use clap::Args;
+use crds::manifest::{self, Manifest};
 use serde_json::Value;
 
-use crate::cli::Global;
+use crate::cli::{Global, name};
 use crate::cluster::Machine;
 use crate::input;
 use crate::print::Written;
@@ -19,7 +20,7 @@ use crate::target::{Kind, Name};
     virtctl expand --file vm.yaml -o json")]
 pub struct Expand {
     /// A VirtualMachine in the cluster.
-    #[arg(long, value_name = "NAME", required_unless_present = "file")]
+    #[arg(long, value_name = "NAME", value_parser = name, required_unless_present = "file")]
     vm: Option<String>,
     /// A VirtualMachine in a file; `-` for standard input.
     #[arg(short, long, value_name = "FILE", conflicts_with = "vm")]
@@ -31,7 +32,7 @@ pub struct Expand {
 impl Expand {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
         // What is wrong with the file is told before a cluster is looked for.
-        let manifest = self.file.as_deref().map(manifest).transpose()?;
+        let manifest = self.file.as_deref().map(read).transpose()?;
         let cluster = global.cluster().await?;
         let namespace = global.namespace(None, cluster.namespace());
         let expanded = match manifest {
@@ -52,9 +53,15 @@ impl Expand {
     }
 }
 
-/// The manifest in `file`, as it is written.
-fn manifest(file: &std::path::Path) -> anyhow::Result<Value> {
+/// The VirtualMachine in `file`.
+fn read(file: &Path) -> anyhow::Result<Value> {
     let text = input::read(file)?;
-    let read = serde_saphyr::from_str(&text);
-    read.with_context(|| format!("{} is no YAML; write one VirtualMachine", file.display()))
+    let shown = file.display();
+    match manifest::parse(&text) {
+        Ok(Manifest::Vm(vm)) => Ok(serde_json::to_value(vm)?),
+        Ok(Manifest::Vmi(_)) => bail!(
+            "{shown} holds a VirtualMachineInstance, which refers to nothing; give a VirtualMachine"
+        ),
+        Err(error) => bail!("{shown}: {error}"),
+    }
 }

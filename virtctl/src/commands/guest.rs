@@ -4,7 +4,7 @@ use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use crate::cli::Global;
+use crate::cli::{Global, name};
 use crate::print::{Printed, columns, plain};
 use crate::target::{Kind, Question};
 
@@ -41,6 +41,7 @@ pub struct FsList {
 #[derive(Debug, Args)]
 struct Asked {
     /// The VirtualMachineInstance; its machine has the same name.
+    #[arg(value_parser = name)]
     name: String,
     #[command(flatten)]
     printed: Printed,

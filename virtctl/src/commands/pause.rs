@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{Object, done, failed};
-use crate::cli::Global;
+use crate::cli::{Global, name};
 use crate::out;
 use crate::target::{Action, Kind};
 use crate::wait::{Goal, Wait};
@@ -36,6 +36,7 @@ pub struct Unpause {
     virtctl soft-reboot demo")]
 pub struct SoftReboot {
     /// The VirtualMachineInstance; its machine has the same name.
+    #[arg(value_parser = name)]
     name: String,
 }
 
@@ -45,6 +46,7 @@ pub struct SoftReboot {
     virtctl reset demo")]
 pub struct Reset {
     /// The VirtualMachineInstance; its machine has the same name.
+    #[arg(value_parser = name)]
     name: String,
 }
 
@@ -87,8 +89,7 @@ impl Reset {
 
 impl Which {
     async fn act(self, global: &Global, action: Action, goal: &Goal) -> anyhow::Result<()> {
-        let (kind, name) = self.object.named()?;
-        let target = global.target(kind, None, &name).await?;
+        let target = self.object.reference()?.target(global).await?;
         let acted = target.act(action, self.dry_run).await;
         acted.with_context(|| failed(target.name(), action))?;
         if self.wait.wait {

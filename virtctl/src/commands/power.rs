@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{done, failed};
-use crate::cli::Global;
+use crate::cli::{Global, name};
 use crate::out;
 use crate::target::{Action, Kind};
 use crate::wait::{Goal, Wait, first};
@@ -19,6 +19,7 @@ use crate::wait::{Goal, Wait, first};
     virtctl start demo --wait --timeout 60")]
 pub struct Start {
     /// The VirtualMachine.
+    #[arg(value_parser = name)]
     name: String,
     /// Start it paused: its vCPUs stand still until `unpause`.
     #[arg(long)]
@@ -35,6 +36,7 @@ pub struct Start {
     virtctl stop demo --force")]
 pub struct Stop {
     /// The VirtualMachine.
+    #[arg(value_parser = name)]
     name: String,
     #[command(flatten)]
     grace: Grace,
@@ -49,6 +51,7 @@ pub struct Stop {
     virtctl restart demo --force")]
 pub struct Restart {
     /// The VirtualMachine.
+    #[arg(value_parser = name)]
     name: String,
     #[command(flatten)]
     grace: Grace,

@@ -109,7 +109,7 @@ impl FromStr for Reference {
 
 /// Whether the API server takes it for a name (RFC 1123, with dots): such a name needs no escape
 /// in a path, nor quotes in a shell.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     text.split('.').all(|label| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         label.bytes().all(inner)

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use anyhow::bail;
 use clap::ValueEnum;
 use crds::{CloudInitConfigDriveSource, CloudInitNoCloudSource, Volume};
 use serde_json::{Map, Value, json};
@@ -56,16 +57,19 @@ impl FromStr for SshKey {
 }
 
 /// The volume, where there is something to tell.
-pub(super) fn volume(flags: &Vm, password: Option<&str>) -> Option<Volume> {
+pub(super) fn volume(flags: &Vm, password: Option<&str>) -> anyhow::Result<Option<Volume>> {
     let user_data = user_data(flags, password);
     let user_data_base64 = flags.cloud_init_user_data.clone();
     let network_data_base64 = flags.cloud_init_network_data.clone();
     if user_data.is_none() && user_data_base64.is_none() && network_data_base64.is_none() {
-        return None;
+        return Ok(None);
     }
     let (mut no_cloud, mut config_drive) = (None, None);
     match flags.cloud_init {
-        CloudInit::None => return None,
+        CloudInit::None => bail!(
+            "--cloud-init none leaves nobody to tell of users, keys and data; leave out the one or \
+             the others"
+        ),
         CloudInit::NoCloud => {
             no_cloud = Some(CloudInitNoCloudSource {
                 network_data_base64,
@@ -83,12 +87,12 @@ pub(super) fn volume(flags: &Vm, password: Option<&str>) -> Option<Volume> {
             });
         }
     }
-    Some(Volume {
+    Ok(Some(Volume {
         name: NAME.to_owned(),
         cloud_init_no_cloud: no_cloud,
         cloud_init_config_drive: config_drive,
         ..Volume::default()
-    })
+    }))
 }
 
 /// A `#cloud-config` that makes the user of the flags; none where they name nothing of one.

@@ -52,7 +52,7 @@ pub(super) fn make(
             ..Volume::default()
         });
     }
-    if let Some(volume) = cloud_init::volume(flags, password) {
+    if let Some(volume) = cloud_init::volume(flags, password)? {
         disks.push(disk(&volume.name, None));
         volumes.push(volume);
     }
@@ -79,7 +79,7 @@ pub(super) fn make(
                             ..Devices::default()
                         },
                         memory: Some(Memory {
-                            guest: Some(flags.memory.clone()),
+                            guest: Some(flags.memory),
                             hugepages: None,
                         }),
                         ..DomainSpec::default()

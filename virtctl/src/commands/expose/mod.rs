@@ -14,6 +14,7 @@ use kube_client::api::PostParams;
 use super::Object;
 use crate::cli::Global;
 use crate::cluster::{Cluster, Machine};
+use crate::forward::Reference;
 use crate::out;
 use crate::target::{CallError, Kind, Name};
 
@@ -117,9 +118,13 @@ words!(Affinity { #[default] None = "None", Client = "ClientIP", });
 
 impl Expose {
     pub(super) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let (kind, name) = self.object.named()?;
+        let Reference {
+            kind,
+            name,
+            namespace,
+        } = self.object.reference()?;
         let cluster = global.cluster().await?;
-        let namespace = global.namespace(None, cluster.namespace());
+        let namespace = global.namespace(namespace.as_deref(), cluster.namespace());
         let name = Name {
             kind,
             namespace,
