@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
-use crds::VirtualMachineInstance;
+use crds::{VirtualMachine, VirtualMachineInstance};
+use kube_client::Api;
 use serde::Deserialize;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UdpSocket};
@@ -17,7 +19,7 @@ use tokio::time::timeout;
 
 use super::stream::{Upgrade, running};
 use super::verbs::{Named, find, path};
-use super::{ApiContext, ApiError};
+use super::{ApiContext, ApiError, Object};
 
 /// How long the guest may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -31,10 +33,11 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// Ports of machines and of instances, which have the same names.
 pub(super) fn routes() -> Router<ApiContext> {
     let mut routes = Router::new();
-    for resource in ["virtualmachines", "virtualmachineinstances"] {
-        for port in ["portforward/{port}", "portforward/{port}/{protocol}"] {
-            routes = routes.route(&path(resource, port), get(forward));
-        }
+    for port in ["portforward/{port}", "portforward/{port}/{protocol}"] {
+        let (vm, vmi) = ("virtualmachines", "virtualmachineinstances");
+        routes = routes
+            .route(&path(vm, port), get(forward_of_vm))
+            .route(&path(vmi, port), get(forward));
     }
     routes
 }
@@ -52,6 +55,23 @@ struct Asked {
 enum Protocol {
     Tcp,
     Udp,
+}
+
+/// Of a machine, which may be there and not run.
+async fn forward_of_vm(
+    State(context): State<ApiContext>,
+    Path(asked): Path<Asked>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Named { namespace, name } = &asked.named;
+    let vms: Api<VirtualMachine> = Api::namespaced(context.client.clone(), namespace);
+    let vm = vms.get_metadata_opt(name).await?;
+    vm.ok_or_else(|| Object::vm(name).not_found())?;
+    let forwarded = forward(State(context), Path(asked), request).await;
+    forwarded.map_err(|error| match error.code() {
+        StatusCode::NOT_FOUND => ApiError::bad_request("VMI is not running"),
+        _ => error,
+    })
 }
 
 async fn forward(

@@ -82,13 +82,20 @@ async fn hurry(
     vmi: &VirtualMachineInstance,
     grace: u32,
 ) -> Result<(), ApiError> {
-    let handler = Handler::of(context, vmi).await?;
-    let options = json!({"gracePeriodSeconds": grace});
-    match handler.put("shutdown", &options).await {
+    let told = async {
+        let handler = Handler::of(context, vmi).await?;
+        let options = json!({"gracePeriodSeconds": grace});
+        handler.put("shutdown", &options).await
+    };
+    match told.await {
+        Ok(()) => Ok(()),
         // It has ended by itself.
         Err(error) if matches!(error.code(), StatusCode::NOT_FOUND | StatusCode::CONFLICT) => {
             Ok(())
         }
-        told => told,
+        Err(error) => {
+            let message = format!("it stops, but within its own grace period: {error}");
+            Err(ApiError::new(error.code(), message))
+        }
     }
 }

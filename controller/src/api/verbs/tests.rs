@@ -1,9 +1,16 @@
 //! Every strategy, in both its forms, with every phase of an instance, for every verb.
 
+use axum::body::Body;
+use axum::http::{Method, Request};
 use crds::{VirtualMachine, VirtualMachineInstance};
+use kube_client::{Client, Config};
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::ServiceExt;
 
 use super::plan::{Patch, Plan, Verb, plan};
+use crate::api::{ApiContext, Streams, namespaced};
+use crate::server::Readiness;
 
 const STRATEGIES: [&str; 5] = ["Always", "RerunOnFailure", "Manual", "Once", "Halted"];
 
@@ -251,4 +258,73 @@ fn only_a_stop_overtakes_what_was_asked_before() {
     for (verb, phase, expected) in cases {
         assert_eq!(planned(verb, &busy, phase), expected, "{verb:?}");
     }
+}
+
+/// What answers a call where the API server is not there to be asked.
+async fn answered(method: &Method, path: &str, body: &str) -> u16 {
+    let nowhere = Config::new("http://127.0.0.1:1".parse().unwrap());
+    let context = ApiContext {
+        client: Client::try_from(nowhere).unwrap(),
+        namespace: "ferrovirt".into(),
+        readiness: watch::channel(Readiness::Ready).1,
+        trust: watch::channel(None).1,
+        handlers: watch::channel(None).1,
+        streams: Streams::new(watch::channel(false).1),
+    };
+    let router = axum::Router::new()
+        .nest("/{namespace}", namespaced())
+        .with_state(context);
+    let request = Request::builder().method(method).uri(format!("/n{path}"));
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    router.oneshot(request).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn every_verb_is_served_by_its_method() {
+    let (vm, vmi) = ("/virtualmachines/one", "/virtualmachineinstances/one");
+    let (get, put) = (&Method::GET, &Method::PUT);
+    // 503 is of whoever goes on to ask the API server; 400 of a stream that is none.
+    let cases = [
+        (put, vm, "start", 503),
+        (put, vm, "stop", 503),
+        (put, vm, "restart", 503),
+        (get, vm, "expand-spec", 503),
+        (get, vm, "portforward/22", 503),
+        (get, vm, "portforward/22/udp", 503),
+        (put, vm, "migrate", 501),
+        (put, vm, "addvolume", 501),
+        (put, vm, "removevolume", 501),
+        (put, vmi, "addvolume", 501),
+        (put, vmi, "removevolume", 501),
+        (put, vmi, "pause", 503),
+        (put, vmi, "unpause", 503),
+        (put, vmi, "softreboot", 503),
+        (put, vmi, "reset", 503),
+        (put, vmi, "freeze", 503),
+        (put, vmi, "unfreeze", 503),
+        (get, vmi, "guestosinfo", 503),
+        (get, vmi, "userlist", 503),
+        (get, vmi, "filesystemlist", 503),
+        (get, vmi, "vnc/screenshot", 503),
+        (get, vmi, "vnc", 400),
+        (get, vmi, "console", 400),
+        (get, vmi, "portforward/22", 400),
+        (get, vmi, "portforward/22/tcp", 400),
+        (get, vm, "console", 404),
+        (put, vmi, "start", 404),
+        (get, vmi, "portforward", 404),
+        (get, vmi, "portforward/22/tcp/more", 404),
+    ];
+    for (method, object, verb, code) in cases {
+        let path = format!("{object}/{verb}");
+        assert_eq!(answered(method, &path, "").await, code, "{method} {path}");
+        if code != 404 {
+            let other = if method == get { put } else { get };
+            assert_eq!(answered(other, &path, "").await, 405, "{other} {path}");
+        }
+    }
+    assert_eq!(answered(put, "/expand-vm-spec", "{}").await, 400);
+    // What is wrong is told before anybody is asked.
+    let odd = r#"{"graceperiod": 1}"#;
+    assert_eq!(answered(put, &format!("{vm}/stop"), odd).await, 400);
 }
