@@ -1,6 +1,6 @@
 //! `console`: the serial console at the user's terminal.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -53,9 +53,9 @@ impl Console {
             signal = signals.next() => Err(signal),
         };
         drop(raw);
-        if std::io::stdin().is_terminal() {
-            // The guest's cursor is anywhere.
-            eprintln!();
+        if io::stdin().is_terminal() {
+            // The guest's cursor is anywhere. The terminal may be gone.
+            let _ = writeln!(io::stderr());
         }
         match ended {
             Ok(Ended::Left | Ended::InputEnded) => Ok(ExitCode::SUCCESS),

@@ -1,5 +1,6 @@
 //! `port-forward`: ports of the guest on this machine.
 
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
@@ -108,10 +109,9 @@ async fn serve(target: &Target, ports: &[Forward], addresses: &[IpAddr]) -> anyh
                     bound
                 }
             };
-            println!(
-                "Forwarding from {} -> {forward}",
-                bound.with_context(failed)?
-            );
+            let bound = bound.with_context(failed)?;
+            writeln!(io::stdout(), "Forwarding from {bound} -> {forward}")
+                .context("cannot write to standard output")?;
         }
     }
     signals.next().await;

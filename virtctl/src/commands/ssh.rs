@@ -88,7 +88,7 @@ async fn host(
 ) -> anyhow::Result<Host> {
     anyhow::ensure!(
         options.local_ssh,
-        "virtctl has no SSH client of its own; leave out --local-ssh=false"
+        "the local ssh is the only SSH client; leave out --local-ssh=false"
     );
     let target = destination.machine.target(global).await?;
     let local = matches!(target, Target::Local(_));

@@ -93,7 +93,8 @@ impl Vnc {
         }
         let proxy = Proxy::open(target, self.preserve_session, address).await?;
         if self.proxy_only {
-            println!("{}", json!({"port": proxy.address().port()}));
+            let port = json!({"port": proxy.address().port()});
+            writeln!(std::io::stdout(), "{port}").context("cannot write to standard output")?;
             tokio::select! {
                 () = proxy.serve() => {}
                 _ = signals.next() => {}

@@ -11,6 +11,7 @@ pub mod reference;
 pub mod tcp;
 pub mod udp;
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 pub use port::Forward;
@@ -26,5 +27,6 @@ impl<T: Future<Output = Result<ByteStream, OpenError>> + Send + 'static> Opening
 
 /// Says what ended a client's session.
 fn tell(client: SocketAddr, error: anyhow::Error) {
-    eprintln!("{client}: {error:#}");
+    // Others go on where nobody reads it.
+    let _ = writeln!(io::stderr(), "{client}: {error:#}");
 }

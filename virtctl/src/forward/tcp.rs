@@ -1,6 +1,6 @@
 //! Connections to a port of the guest.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub async fn serve<O: Opening>(listener: TcpListener, open: impl Fn() -> O) {
                     connections.spawn(connection(client, from, open()));
                 }
                 Err(error) => {
-                    eprintln!("cannot take a connection: {error}");
+                    let _ = writeln!(io::stderr(), "cannot take a connection: {error}");
                     sleep(PAUSE).await;
                 }
             },

@@ -15,6 +15,9 @@ const ESCAPE: u8 = 0x1d;
 /// What is typed, or pasted, at once.
 const KEYS: usize = 4096;
 
+/// What a guest has not taken yet is kept up to this many bytes; then no more is read.
+const UNSENT: usize = 1 << 20;
+
 /// Input that has ended may still be answered: the guest is listened to until it has been silent
 /// for this long.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -70,28 +73,62 @@ pub async fn relay(
     ended
 }
 
+/// Passes on what is typed. Where the guest does not take it, more is read all the same: the key
+/// that leaves may be among it.
 async fn type_in(
     mut input: impl AsyncRead + Unpin,
     guest: &mut (impl AsyncWrite + Unpin),
 ) -> Ended {
     let mut keys = [0; KEYS];
+    let mut unsent = Vec::new();
+    let mut flushed = true;
     loop {
-        let typed = match input.read(&mut keys).await {
-            Ok(0) => return Ended::InputEnded,
-            Ok(count) => keys.get(..count).unwrap_or_default(),
-            Err(error) => return Ended::Terminal(error),
-        };
-        let (before, left) = until_escape(typed);
-        let sent = async {
-            guest.write_all(before).await?;
-            guest.flush().await
-        };
-        match sent.await {
-            Ok(()) if left => return Ended::Left,
-            Ok(()) => {}
-            Err(error) => return Ended::Lost(error),
+        tokio::select! {
+            read = input.read(&mut keys), if unsent.len() < UNSENT => {
+                let typed = match read {
+                    Ok(count) => keys.get(..count).unwrap_or_default(),
+                    Err(error) => return Ended::Terminal(error),
+                };
+                let (before, left) = until_escape(typed);
+                unsent.extend_from_slice(before);
+                if left {
+                    // A guest that takes nothing keeps nobody.
+                    let _ = timeout(FAREWELL, send(&unsent, guest)).await;
+                    return Ended::Left;
+                }
+                if typed.is_empty() {
+                    return match send(&unsent, guest).await {
+                        Ok(()) => Ended::InputEnded,
+                        Err(error) => Ended::Lost(error),
+                    };
+                }
+                flushed = false;
+            }
+            sent = push(&unsent, guest), if !flushed => match sent {
+                Ok(0) => flushed = true,
+                Ok(count) => drop(unsent.drain(..count)),
+                Err(error) => return Ended::Lost(error),
+            },
         }
     }
+}
+
+/// Writes what can be written of `unsent`, and returns how much that is; where there is nothing,
+/// sees to it that what was written is on its way. May be given up and done again.
+async fn push(unsent: &[u8], guest: &mut (impl AsyncWrite + Unpin)) -> io::Result<usize> {
+    if unsent.is_empty() {
+        guest.flush().await?;
+        return Ok(0);
+    }
+    match guest.write(unsent).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        count => Ok(count),
+    }
+}
+
+async fn send(unsent: &[u8], guest: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    guest.write_all(unsent).await?;
+    guest.flush().await
 }
 
 fn until_escape(typed: &[u8]) -> (&[u8], bool) {
@@ -143,6 +180,16 @@ mod tests {
         let mut typed = Vec::new();
         guest.read_to_end(&mut typed).await.unwrap();
         assert_eq!(typed, b"exit\r");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_takes_nothing_can_be_left() {
+        let (console, _guest) = duplex(16);
+        let (input, mut keys) = duplex(1 << 20);
+        keys.write_all(&[b'x'; 100_000]).await.unwrap();
+        keys.write_all(&[ESCAPE]).await.unwrap();
+        let ended = relay(console, input, Vec::new()).await;
+        assert!(matches!(ended, Ended::Left), "{ended:?}");
     }
 
     #[tokio::test]
