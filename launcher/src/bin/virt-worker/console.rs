@@ -7,17 +7,22 @@
 //! ```
 //!
 //! A session that reads slowly holds the guest's output back, as a slow terminal does; without
-//! a session the output is only kept (the last [`RECENT`] bytes; the log file has the rest).
+//! a session the output is only kept (the last [`RECENT`] bytes; the log file has the rest), and
+//! so it is with one that reads nothing for [`PATIENCE`]: no guest stands still because somebody
+//! has closed the lid of a laptop. What is typed is read as fast as the guest takes it.
 //! Both directions move independently, so a long paste that the guest echoes cannot lock up.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use launcher_api::ConsoleBytes;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendError;
+use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::Status;
 
 /// What a new session is shown of the past, in bytes.
@@ -25,6 +30,13 @@ const RECENT: usize = 16 * 1024;
 
 /// The largest piece that is read or sent at once, in bytes.
 const CHUNK: usize = 8 * 1024;
+
+/// How long a session may hold the guest's output back. A kernel that prints waits 10 ms for each
+/// byte then, and reports a CPU that hangs after 20 s.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a session may take for the last output of all.
+const LAST: Duration = Duration::from_secs(1);
 
 /// The pause between two attempts to reach QEMU's socket.
 const RETRY: Duration = Duration::from_millis(20);
@@ -34,12 +46,26 @@ pub(crate) struct Session {
     /// What the person types.
     pub(crate) input: mpsc::Receiver<Vec<u8>>,
     /// What the guest prints; dropping it ends the session.
-    pub(crate) output: mpsc::Sender<Result<ConsoleBytes, Status>>,
+    pub(crate) output: Output,
 }
 
+type Output = mpsc::Sender<Piece>;
+
+type Piece = Result<ConsoleBytes, Status>;
+
 /// Runs the console until the worker ends.
-pub(crate) async fn serve(socket: PathBuf, recent: Vec<u8>, mut sessions: mpsc::Receiver<Session>) {
+pub(crate) async fn serve(socket: PathBuf, recent: Vec<u8>, sessions: mpsc::Receiver<Session>) {
+    serve_with(PATIENCE, socket, recent, sessions).await;
+}
+
+async fn serve_with(
+    patience: Duration,
+    socket: PathBuf,
+    recent: Vec<u8>,
+    mut sessions: mpsc::Receiver<Session>,
+) {
     let mut console = Console {
+        patience,
         recent: recent.into(),
         ..Console::default()
     };
@@ -49,19 +75,28 @@ pub(crate) async fn serve(socket: PathBuf, recent: Vec<u8>, mut sessions: mpsc::
                 if let Err(error) = console.pump(&serial, &mut sessions).await {
                     tracing::info!("serial console: {error}");
                 }
+                console.flush().await;
             }
             // QEMU is not there yet, or no more.
-            Err(_) => tokio::time::sleep(RETRY).await,
+            Err(_) => tokio::select! {
+                () = sleep(RETRY) => {}
+                Some(session) = sessions.recv() => console.begin(session),
+            },
         }
     }
 }
 
 #[derive(Default)]
 struct Console {
+    patience: Duration,
+    /// The end of what the guest has printed.
     recent: VecDeque<u8>,
-    session: Option<Session>,
-    /// Printed by the guest and not yet taken by the session.
-    to_session: Option<Vec<u8>>,
+    /// How much of that, at its end, the session has not taken yet.
+    unsent: usize,
+    /// Since when there is something that it has not taken.
+    since: Option<Instant>,
+    output: Option<Output>,
+    input: Option<mpsc::Receiver<Vec<u8>>>,
     /// Typed and not yet taken by the guest.
     to_guest: VecDeque<u8>,
 }
@@ -75,11 +110,12 @@ impl Console {
     ) -> io::Result<()> {
         let mut buffer = vec![0; CHUNK];
         loop {
-            let output = self.session.as_ref().map(|session| session.output.clone());
-            let (sending, typing) = (self.to_session.is_some(), !self.to_guest.is_empty());
+            let output = self.output.clone().filter(|_| self.unsent > 0);
+            let typing = !self.to_guest.is_empty();
+            let held = self.held_until(Instant::now());
             tokio::select! {
                 Some(session) = sessions.recv() => self.begin(session),
-                ready = serial.readable(), if !sending => {
+                ready = serial.readable(), if held.is_none() => {
                     ready?;
                     match serial.try_read(&mut buffer) {
                         Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -88,6 +124,7 @@ impl Console {
                         Err(error) => return Err(error),
                     }
                 }
+                () = until(held) => {}
                 ready = serial.writable(), if typing => {
                     ready?;
                     match serial.try_write(self.to_guest.make_contiguous()) {
@@ -96,55 +133,97 @@ impl Console {
                         Err(error) => return Err(error),
                     }
                 }
-                permit = reserve(output), if sending => match permit {
-                    Some(permit) => {
-                        let data = self.to_session.take().unwrap_or_default();
+                permit = reserve(output) => match permit {
+                    Ok(permit) => {
+                        let data = self.take();
                         permit.send(Ok(ConsoleBytes { data }));
                     }
-                    None => self.end(),
+                    // What is typed and on its way still comes.
+                    Err(_) => self.end_output(),
                 },
-                typed = receive(&mut self.session), if !typing => match typed {
+                typed = receive(&mut self.input), if !typing => match typed {
                     Some(bytes) => self.to_guest.extend(bytes),
-                    None => self.end(),
+                    None => {
+                        self.input = None;
+                        self.end_output();
+                    }
                 },
             }
+        }
+    }
+
+    /// Hands over the last that was printed.
+    async fn flush(&mut self) {
+        if self.unsent > 0
+            && let Ok(Ok(permit)) = timeout(LAST, reserve(self.output.clone())).await
+        {
+            let data = self.take();
+            permit.send(Ok(ConsoleBytes { data }));
         }
     }
 
     /// A new session; the old one ends by losing its sender.
     fn begin(&mut self, session: Session) {
         self.to_guest.clear();
-        let recent: Vec<u8> = self.recent.iter().copied().collect();
-        self.to_session = (!recent.is_empty()).then_some(recent);
-        self.session = Some(session);
+        self.input = Some(session.input);
+        self.output = Some(session.output);
+        self.unsent = self.recent.len();
+        self.since = (self.unsent > 0).then(Instant::now);
     }
 
-    fn end(&mut self) {
-        self.session = None;
-        self.to_session = None;
+    fn end_output(&mut self) {
+        self.output = None;
+        self.unsent = 0;
+        self.since = None;
+    }
+
+    /// Until when the session holds the guest's output back, where it does.
+    fn held_until(&self, now: Instant) -> Option<Instant> {
+        let full = self.unsent + CHUNK > RECENT;
+        let until = self.since.filter(|_| full)? + self.patience;
+        (now < until).then_some(until)
     }
 
     fn printed(&mut self, bytes: &[u8]) {
-        let excess = (self.recent.len() + bytes.len()).saturating_sub(RECENT);
-        self.recent.drain(..excess.min(self.recent.len()));
         self.recent.extend(bytes);
-        if self.session.is_some() {
-            self.to_session = Some(bytes.to_vec());
+        let excess = self.recent.len().saturating_sub(RECENT);
+        self.recent.drain(..excess);
+        if self.output.is_some() {
+            // What a session does not take in time is lost to it.
+            self.unsent = (self.unsent + bytes.len()).min(RECENT);
+            self.since.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// All that the session has not taken yet.
+    fn take(&mut self) -> Vec<u8> {
+        let sent = self.recent.len() - self.unsent;
+        self.unsent = 0;
+        self.since = None;
+        self.recent.range(sent..).copied().collect()
     }
 }
 
-async fn reserve(
-    output: Option<mpsc::Sender<Result<ConsoleBytes, Status>>>,
-) -> Option<mpsc::OwnedPermit<Result<ConsoleBytes, Status>>> {
-    output?.reserve_owned().await.ok()
+/// A place for the session's next piece; never, where there is none to send.
+async fn reserve(output: Option<Output>) -> Result<OwnedPermit<Piece>, SendError<()>> {
+    match output {
+        Some(output) => output.reserve_owned().await,
+        None => pending().await,
+    }
 }
 
 /// What the session types; never, where there is none.
-async fn receive(session: &mut Option<Session>) -> Option<Vec<u8>> {
-    match session {
-        Some(session) => session.input.recv().await,
-        None => std::future::pending().await,
+async fn receive(input: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
+    match input {
+        Some(input) => input.recv().await,
+        None => pending().await,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
     }
 }
 
@@ -154,9 +233,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
-    type Output = mpsc::Receiver<Result<ConsoleBytes, Status>>;
+    /// So long that a busy machine does not make it end.
+    const PATIENCE: Duration = Duration::from_secs(4);
 
-    fn session() -> (Session, mpsc::Sender<Vec<u8>>, Output) {
+    type Printed = mpsc::Receiver<Piece>;
+
+    fn session() -> (Session, mpsc::Sender<Vec<u8>>, Printed) {
         let (typed, input) = mpsc::channel(1);
         let (output, printed) = mpsc::channel(1);
         (Session { input, output }, typed, printed)
@@ -168,12 +250,12 @@ mod tests {
         let path = dir.path().join("serial0.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let (sessions, inbox) = mpsc::channel(1);
-        tokio::spawn(serve(path, b"past ".to_vec(), inbox));
+        tokio::spawn(serve_with(PATIENCE, path, b"past ".to_vec(), inbox));
         let (guest, _) = listener.accept().await.unwrap();
         (dir, guest, sessions)
     }
 
-    async fn printed(output: &mut Output) -> Vec<u8> {
+    async fn printed(output: &mut Printed) -> Vec<u8> {
         output.recv().await.unwrap().unwrap().data
     }
 
@@ -227,5 +309,63 @@ mod tests {
         assert_eq!(seen, LENGTH);
         drop(paste.await.unwrap());
         echo.abort();
+    }
+
+    #[tokio::test]
+    async fn a_session_that_reads_nothing_holds_the_guest_for_a_while_and_no_longer() {
+        let (_dir, mut guest, sessions) = console().await;
+        let (session, _typed, mut output) = session();
+        sessions.send(session).await.unwrap();
+        let line = [b'x'; CHUNK];
+        let mut lines = 0;
+        while let Ok(written) = timeout(PATIENCE / 2, guest.write_all(&line)).await {
+            written.unwrap();
+            lines += 1;
+            assert!(lines < 1000, "nothing holds the guest back");
+        }
+        for _ in 0..lines {
+            guest.write_all(&line).await.unwrap();
+        }
+        guest.write_all(b"the end").await.unwrap();
+        let mut seen = printed(&mut output).await;
+        while !seen.ends_with(b"the end") {
+            seen.extend(printed(&mut output).await);
+        }
+        assert!(seen.len() < 2 * lines * CHUNK, "who was to keep all that?");
+    }
+
+    #[tokio::test]
+    async fn a_paste_waits_for_a_guest_that_does_not_read_and_arrives_whole() {
+        let (_dir, mut guest, sessions) = console().await;
+        let (session, typed, _output) = session();
+        sessions.send(session).await.unwrap();
+        let paste: Vec<u8> = (0..1_u32 << 18).flat_map(u32::to_be_bytes).collect();
+        let pieces = paste.clone();
+        let mut typing = tokio::spawn(async move {
+            for piece in pieces.chunks(CHUNK) {
+                typed.send(piece.to_vec()).await.unwrap();
+            }
+            typed
+        });
+        let waited = timeout(Duration::from_millis(500), &mut typing).await;
+        waited.expect_err("nothing holds the paste back");
+        let mut read = vec![0; paste.len()];
+        guest.read_exact(&mut read).await.unwrap();
+        assert!(read == paste);
+        typing.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_typed_and_on_its_way_outlives_who_typed_it() {
+        let (_dir, mut guest, sessions) = console().await;
+        let (session, typed, output) = session();
+        sessions.send(session).await.unwrap();
+        drop(output);
+        guest.write_all(b"now").await.unwrap();
+        typed.send(b"halt\r".to_vec()).await.unwrap();
+        let mut line = [0; 5];
+        guest.read_exact(&mut line).await.unwrap();
+        assert_eq!(&line, b"halt\r");
+        drop(typed);
     }
 }

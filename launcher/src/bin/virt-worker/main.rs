@@ -45,6 +45,10 @@ use tokio_stream::wrappers::UnixListenerStream;
 use events::Events;
 use vnc::Vnc;
 
+/// What clients may send before anybody has taken it, in bytes: a stream's, a connection's. A
+/// console whose guest does not read holds up no other call.
+const WINDOWS: (u32, u32) = (64 * 1024, 1024 * 1024);
+
 /// How long a client may take to read the last events before the worker leaves.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -223,15 +227,10 @@ async fn run(
 
     let (sessions, sessions_inbox) = mpsc::channel(1);
     let recent = start::end_of_log(&pod.serial_log());
-    if vmi
-        .spec
-        .domain
-        .devices
-        .autoattach_serial_console
+    let attached = vmi.spec.domain.devices.autoattach_serial_console;
+    let console = attached
         .unwrap_or(true)
-    {
-        tokio::spawn(console::serve(pod.serial_socket(), recent, sessions_inbox));
-    }
+        .then(|| tokio::spawn(console::serve(pod.serial_socket(), recent, sessions_inbox)));
     tokio::spawn(start::bound_log(pod.serial_log()));
 
     let server = server::Server {
@@ -255,6 +254,8 @@ async fn run(
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(
         tonic::transport::Server::builder()
+            .initial_stream_window_size(WINDOWS.0)
+            .initial_connection_window_size(WINDOWS.1)
             .add_service(LauncherServer::new(server))
             .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async {
                 let _ = left.await;
@@ -289,6 +290,10 @@ async fn run(
     let outcome = task.run().await;
 
     events.close();
+    // Its session ends well, with the VM.
+    if let Some(console) = console {
+        console.abort();
+    }
     let _ = leave.send(());
     let _ = tokio::time::timeout(FAREWELL, serving).await;
     Ok(outcome)

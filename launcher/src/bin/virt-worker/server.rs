@@ -38,7 +38,7 @@ const SHOWN: Duration = Duration::from_secs(5);
 const DRAWN: Duration = Duration::from_millis(250);
 
 /// The largest piece of a screenshot, in bytes.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// How long a command in the guest may take where the caller does not say.
 const EXEC: Duration = Duration::from_secs(30);
@@ -232,7 +232,7 @@ impl Launcher for Server {
         self.sessions
             .send(Session { input, output })
             .await
-            .map_err(|_| tonic::Status::unavailable("the VM has no serial console"))?;
+            .map_err(|_| tonic::Status::failed_precondition("the VM has no serial console"))?;
         let mut keys = request.into_inner();
         tokio::spawn(async move {
             while let Some(Ok(bytes)) = keys.next().await {

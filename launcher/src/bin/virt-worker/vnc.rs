@@ -21,7 +21,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
 /// The largest piece that is read at once, in bytes.
-const CHUNK: usize = 32 * 1024;
+const CHUNK: usize = 16 * 1024;
 
 /// The VM's VNC server.
 pub(crate) struct Vnc {
