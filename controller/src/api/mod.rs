@@ -48,6 +48,11 @@ pub const GROUP: &str = "subresources.kubevirt.io";
 /// Its versions, the preferred one first. They are the same in everything but their name.
 pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
 
+/// The names of the APIServices, by which the API server hands calls on.
+pub fn service_names() -> [String; VERSIONS.len()] {
+    VERSIONS.map(|version| format!("{version}.{GROUP}"))
+}
+
 /// The most streams at a time. A stalled one takes less than 256 KiB.
 const STREAMS: usize = 512;
 

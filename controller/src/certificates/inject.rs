@@ -39,10 +39,8 @@ pub async fn inject(
         }
     };
     let (client, identity) = (&client, &identity);
-    let services = api::VERSIONS.map(|version| async move {
-        let name = format!("{version}.{}", api::GROUP);
-        inject_into::<APIService>(client, &name, identity, None).await
-    });
+    let services = api::service_names()
+        .map(|name| async move { inject_into::<APIService>(client, &name, identity, None).await });
     let (never, _, _, ()) = futures::join!(
         inject_into::<MutatingWebhookConfiguration>(
             client,

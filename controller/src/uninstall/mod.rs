@@ -20,6 +20,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube_client::{Api, Client};
@@ -33,6 +34,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use self::plan::{Left, plan, shorter};
+use crate::api;
 use crate::error::Chain;
 use crate::pod;
 use crate::reconcile::{vm, vmi};
@@ -189,6 +191,7 @@ pub async fn terminated(client: &Client, namespace: &str) {
             Ok(Ending::Replaced) => return,
             Ok(Ending::Uninstallation) => return finish(client, namespace).await,
             Ok(Ending::Namespace) if begun.elapsed() >= SUSPENSE => {
+                withdraw(client).await;
                 release(client, namespace).await;
                 return;
             }
@@ -294,6 +297,18 @@ async fn succeeds<T>(
             let name = object.name_any();
             warn!("{what} {namespace}/{name}: {}", Chain(&error));
             false
+        }
+    }
+}
+
+/// Has the API server hand on no more calls. One that nobody answers for would keep every
+/// namespace from going, as what is in it could not be told.
+async fn withdraw(client: &Client) {
+    let services: Api<APIService> = Api::all(client.clone());
+    for name in api::service_names() {
+        let deleted = services.delete(&name, &DeleteParams::default()).await;
+        if let Err(error) = done(deleted.map(drop)) {
+            warn!("deleting APIService {name}: {}", Chain(&error));
         }
     }
 }
