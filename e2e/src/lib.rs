@@ -15,6 +15,7 @@
     reason = "a step of the harness that fails is a test that fails"
 )]
 
+mod browser;
 mod console;
 mod lab;
 mod vm;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+pub use browser::Browser;
 pub use console::Console;
 pub use lab::{Lab, processes};
 pub use vm::{Event, Processes, Vm};

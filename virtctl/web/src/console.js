@@ -22,6 +22,7 @@ export function openConsole(pane) {
 
   // The largest font with which a line of the guest is a line here.
   const fit = () => {
+    const { viewportY, baseY } = terminal.buffer.active;
     for (let font = FONT.largest; font >= FONT.smallest; font -= 1) {
       terminal.options.fontSize = font;
       if (size.proposeDimensions()?.cols >= COLUMNS) {
@@ -29,6 +30,10 @@ export function openConsole(pane) {
       }
     }
     size.fit();
+    // Longer lines are fewer: whoever was at the end stays there.
+    if (viewportY === baseY) {
+      terminal.scrollToBottom();
+    }
   };
   new ResizeObserver(() => content.clientWidth && fit()).observe(content);
 
