@@ -41,6 +41,13 @@ impl Api {
         }
     }
 
+    /// A client that shows each answer as it is, where others try again on some.
+    pub(crate) fn client(&self) -> Client {
+        let mut config = self.config.clone();
+        config.default_retry = false;
+        Client::try_from(config).expect("a client can be made")
+    }
+
     /// A name of this run's own, for objects without a namespace.
     pub(crate) fn name(&self, base: &str) -> String {
         format!("{base}-{}", self.run)

@@ -155,6 +155,16 @@ impl Cluster {
         }
     }
 
+    /// The file by which clients find it.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The directory of its certificates and keys; none where the cluster is another's.
+    pub(crate) fn pki(&self) -> Option<PathBuf> {
+        Some(self.own.as_ref()?.directory.join("pki"))
+    }
+
     /// `cluster node ACTION NODE`; false where the cluster is another's.
     pub(crate) fn node(&self, action: &str, node: &str) -> bool {
         let Some(own) = &self.own else { return false };

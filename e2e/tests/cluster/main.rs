@@ -7,7 +7,8 @@
 //!      ├─ extend    a CRD with CEL, a webhook, an aggregated API     │ at the same time
 //!      ├─ volumes   local claims, file system and block; ConfigMap   ┘
 //!      ├─ restart   kubelet and containerd
-//!      └─ vms       virtual machines: `deploy/` applied, and what it promises
+//!      ├─ vms       virtual machines: `deploy/` applied, and what it promises
+//!      └─ hands     the subresource API, by raw calls and by virtctl
 //! ```
 //!
 //! Nothing but [`cluster`] knows how a cluster was made. The images that pods run are those of
@@ -22,6 +23,7 @@
 mod api;
 mod cluster;
 mod extend;
+mod hands;
 mod machine;
 mod restart;
 mod traffic;
@@ -97,6 +99,24 @@ fn machines_outlive_what_runs_them() {
         vms::a_guest_outlives_every_part_of_ours(&ferrovirt).await;
         vms::a_guest_outlives_the_api_server(&ferrovirt, Duration::from_secs(20)).await;
         vms::guests_outlive_random_kills(&ferrovirt, 10).await;
+    });
+    cluster.stop();
+}
+
+#[test]
+fn hands_reach_machines_on_a_cluster() {
+    let cluster = Cluster::start("hands", 1);
+    cluster.run(async |api| {
+        let ferrovirt = vms::Installation::new(&cluster, api).await;
+        hands::the_api_is_discovered(&ferrovirt).await;
+        tokio::join!(
+            hands::each_verb_answers(api),
+            hands::each_verb_answers_virtctl(&ferrovirt),
+            hands::a_viewer_only_looks(&ferrovirt),
+            hands::everything_reaches_debian_unharmed(&ferrovirt),
+        );
+        hands::streams_cost_little(&ferrovirt).await;
+        hands::a_port_is_half_as_fast_as_without(&ferrovirt).await;
     });
     cluster.stop();
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::api::{Api, LIMIT, eventually};
 
 /// How long a guest may take to boot beside others, each on an emulated processor.
-pub(crate) const BOOT: Duration = Duration::from_secs(300);
+const BOOT: Duration = Duration::from_secs(300);
 
 /// The `mini` guest: boots in seconds; echoes on port 7, gives a shell on 23, serves HTTP on 80.
 const MINI: &str = "localhost/ferrovirt/mini:devel";
@@ -106,7 +106,7 @@ impl<'a> Guest<'a> {
         what: &str,
         check: impl Fn(&Value) -> Option<T>,
     ) -> T {
-        self.wait("VirtualMachine", what, check).await
+        self.wait("VirtualMachine", LIMIT, what, check).await
     }
 
     /// Waits for what `check` finds in the instance.
@@ -115,16 +115,25 @@ impl<'a> Guest<'a> {
         what: &str,
         check: impl Fn(&Value) -> Option<T>,
     ) -> T {
-        self.wait("VirtualMachineInstance", what, check).await
+        self.wait("VirtualMachineInstance", LIMIT, what, check)
+            .await
+    }
+
+    /// Waits until the guest has booted so far that its agent answers.
+    pub(crate) async fn agent(&self) {
+        let connected = |vmi: &Value| holds(vmi, "AgentConnected").then_some(());
+        self.wait("VirtualMachineInstance", BOOT, "in touch", connected)
+            .await;
     }
 
     async fn wait<T: Debug>(
         &self,
         kind: &str,
+        limit: Duration,
         what: &str,
         check: impl Fn(&Value) -> Option<T>,
     ) -> T {
-        let until = Instant::now() + LIMIT;
+        let until = Instant::now() + limit;
         loop {
             let object = self.object(kind).await.unwrap_or_default();
             if let Some(found) = check(&object) {
@@ -132,7 +141,7 @@ impl<'a> Guest<'a> {
             }
             assert!(
                 Instant::now() < until,
-                "{}/{}: {kind} not {what} within {LIMIT:?}: {:#}",
+                "{}/{}: {kind} not {what} within {limit:?}: {:#}",
                 self.namespace,
                 self.name,
                 object["status"]
