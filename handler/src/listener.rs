@@ -23,6 +23,9 @@ const PROBES: (Duration, u32) = (Duration::from_secs(15), 4);
 /// bytes: who reads slowly costs no more, and sees what is new the sooner.
 const UNSENT: u32 = 32 * 1024;
 
+/// What the kernel keeps of a connection's input, in bytes; it takes twice that for its own part.
+const UNREAD: usize = 64 * 1024;
+
 /// A connection's place among those that there may be. It is free again when its last clone is
 /// dropped.
 pub(crate) type Place = Arc<OwnedSemaphorePermit>;
@@ -46,6 +49,7 @@ pub async fn listen(port: u16) -> io::Result<TcpListener> {
         .with_retries(PROBES.1);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_recv_buffer_size(UNREAD)?;
     // A key and its echo are small, and nobody waits for more.
     socket.set_tcp_nodelay(true)?;
     Ok(listener)
@@ -86,6 +90,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBES.0);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES.1);
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
+        assert_eq!(socket.recv_buffer_size().unwrap(), 2 * UNREAD);
         assert!(socket.tcp_nodelay().unwrap());
     }
 }

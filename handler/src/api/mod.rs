@@ -35,7 +35,7 @@ use crate::listener::{self, Place};
 use identity::{Identity, is_served};
 
 /// The most connections. More wait in the backlog.
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: usize = 512;
 
 /// How long a client may take to prove who it is.
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -45,7 +45,7 @@ pub(super) const LOOKS: (u32, Duration) = (20, POLL);
 const MESSAGE: usize = 256 * 1024;
 
 /// What a launcher may send before anybody has read it, in bytes: a stream's, a connection's.
-const WINDOWS: (u32, u32) = (64 * 1024, 128 * 1024);
+const WINDOWS: (u32, u32) = (32 * 1024, 128 * 1024);
 
 /// The most that a launcher may send as headers, in bytes.
 const HEADERS: u32 = 8 * 1024;
