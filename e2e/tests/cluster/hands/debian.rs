@@ -39,11 +39,11 @@ pub(crate) async fn everything_reaches_debian_unharmed(ferrovirt: &Installation<
     let virtctl = &Virtctl::new(ferrovirt, namespace, work.path());
     guest.phase("Running").await;
     guest.agent().await;
-    the_agent_answers(caller, virtctl).await;
     let console = virtctl.command("console debian");
     spawn_blocking(|| a_paste_arrives(console))
         .await
         .expect("the console works");
+    the_agent_answers(caller, virtctl).await;
     files_arrive(virtctl, work.path()).await;
     datagrams_arrive(caller, virtctl, work.path()).await;
     guest.delete("VirtualMachine").await;
@@ -87,10 +87,11 @@ async fn the_agent_answers(caller: &Caller<'_>, virtctl: &Virtctl<'_>) {
     };
     let system = ask("guestosinfo").await;
     assert_eq!(system["os"]["id"], "debian", "{system:#}");
+    // Who has logged in at the console is still there.
     let users = ask("userlist").await;
     let users = users["items"].as_array().expect("it is a list");
     assert!(
-        users.iter().any(|user| user["userName"] == "root"),
+        users.iter().any(|user| user["userName"] == "ferris"),
         "{users:?}"
     );
     let systems = ask("filesystemlist").await;
@@ -103,7 +104,7 @@ async fn the_agent_answers(caller: &Caller<'_>, virtctl: &Virtctl<'_>) {
     let told = virtctl.json("guestosinfo debian").await;
     assert_eq!(told["os"], system["os"]);
     let told = virtctl.run("userlist debian").await;
-    assert!(told.contains("root"), "{told}");
+    assert!(told.contains("ferris"), "{told}");
     let told = virtctl.run("fslist debian").await;
     assert!(told.lines().any(|line| line.contains(" / ")), "{told}");
 

@@ -304,16 +304,10 @@ async fn a_running_machine_obeys(caller: &Caller<'_>, machine: &Guest<'_>) {
     paused(false).await;
     for verb in ["reset", "softreboot"] {
         let address = machine.answers().await;
-        machine.shell(&address, "touch /tmp/before").await;
+        machine.mark(&address).await;
         let call = format!("PUT virtualmachineinstances/machine/{verb}");
         caller.expect(&[(&call, json!({}), 202)]).await;
-        eventually("the guest has booted again", async || {
-            let seen = machine
-                .ask(&address, "ls /tmp/before || echo fresh")
-                .await?;
-            seen.contains("fresh\r\n").then_some(())
-        })
-        .await;
+        machine.rebooted(&address).await;
     }
 }
 

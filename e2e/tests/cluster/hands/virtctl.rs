@@ -144,14 +144,9 @@ async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) 
     virtctl.run("unpause vm driven").await;
     guest.printable("Running").await;
     for verb in ["reset", "soft-reboot"] {
-        guest.answers().await;
-        guest.shell(&address, "touch /tmp/before").await;
+        guest.mark(&address).await;
         virtctl.run(&format!("{verb} driven")).await;
-        eventually("the guest has booted again", async || {
-            let seen = guest.ask(&address, "ls /tmp/before || echo fresh").await?;
-            seen.contains("fresh\r\n").then_some(())
-        })
-        .await;
+        guest.rebooted(&address).await;
     }
 
     virtctl
@@ -179,7 +174,12 @@ async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) 
         .await;
     virtctl.run("stop driven --force --grace-period 0").await;
     guest.printable("Stopped").await;
-    guest.gone("VirtualMachineInstance").await;
+    guest
+        .wait_vm("asked no more", |vm| {
+            let requests = vm["status"]["stateChangeRequests"].as_array();
+            requests.is_none_or(Vec::is_empty).then_some(())
+        })
+        .await;
     virtctl.run("start driven --paused").await;
     guest
         .wait_vmi("paused", |vmi| holds(vmi, "Paused").then_some(()))

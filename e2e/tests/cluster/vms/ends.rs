@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::guest::{Guest, VM, VMI, holds, mini};
 use super::install::Installation;
-use crate::api::{Api, eventually, on_the_node};
+use crate::api::{Api, on_the_node};
 
 pub(crate) async fn each_end_is_told_as_it_was(ferrovirt: &Installation<'_>) {
     let namespace = &ferrovirt.api.namespace("ends").await;
@@ -25,13 +25,9 @@ async fn a_reboot_is_none(api: &Api, namespace: &str) {
     let guest = Guest::instance(api, namespace, "reboots", mini()).await;
     let address = guest.answers().await;
     let before = guest.vmi().await.expect("it runs");
-    guest.shell(&address, "touch /tmp/before; reboot -f").await;
-    // What the guest kept in memory is gone, and it answers again.
-    eventually("the guest is back", async || {
-        let seen = guest.ask(&address, "ls /tmp/before || echo fresh").await?;
-        seen.contains("fresh\r\n").then_some(())
-    })
-    .await;
+    guest.mark(&address).await;
+    guest.shell(&address, "reboot -f").await;
+    guest.rebooted(&address).await;
     let after = guest.vmi().await.expect("it runs");
     assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
     assert_eq!(after["status"]["phase"], "Running");

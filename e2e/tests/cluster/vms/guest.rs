@@ -219,6 +219,24 @@ impl<'a> Guest<'a> {
         answer.await.ok()?
     }
 
+    /// Leaves a mark in the guest that a reboot takes away.
+    pub(crate) async fn mark(&self, address: &str) {
+        self.shell(address, "touch /tmp/mark").await;
+    }
+
+    /// Waits until the guest has booted since it was marked, and answers.
+    pub(crate) async fn rebooted(&self, address: &str) {
+        let until = Instant::now() + BOOT;
+        loop {
+            let seen = self.ask(address, "ls /tmp/mark || echo fresh").await;
+            if seen.is_some_and(|seen| seen.contains("fresh\r\n")) {
+                return;
+            }
+            assert!(Instant::now() < until, "no reboot within {BOOT:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Kills its QEMU, from a pod that sees the node's processes.
     pub(crate) async fn kill_qemu(&self, from: &str) {
         let script = format!("{}; test -n \"$killed\"", self.end_of_qemu());
