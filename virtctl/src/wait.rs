@@ -53,8 +53,10 @@ pub enum Goal {
     Started {
         /// The run that does not count.
         before: Option<String>,
+        /// Its vCPUs stand still.
+        paused: bool,
     },
-    /// No run is there.
+    /// No run is there, not even one that is over.
     Stopped,
     /// The vCPUs stand still.
     Paused,
@@ -76,9 +78,9 @@ impl Goal {
     /// The goal in a sentence: `{machine} is not yet {goal}`.
     fn word(&self) -> &'static str {
         match self {
-            Self::Started { .. } => "running",
+            Self::Started { paused: false, .. } => "running",
             Self::Stopped => "stopped",
-            Self::Paused => "paused",
+            Self::Started { paused: true, .. } | Self::Paused => "paused",
             Self::Unpaused => "unpaused",
         }
     }
@@ -93,10 +95,9 @@ impl Goal {
         };
         let not = || Verdict::Not(run.status.clone());
         match (self, run.stage) {
-            (Self::Started { before }, _) if before.as_ref() == Some(&run.id) => not(),
-            (Self::Started { .. }, Stage::Running | Stage::Paused)
-            | (Self::Stopped, Stage::Ended)
-            | (Self::Paused, Stage::Paused)
+            (Self::Started { before, .. }, _) if before.as_ref() == Some(&run.id) => not(),
+            (Self::Started { paused: false, .. }, Stage::Running | Stage::Paused)
+            | (Self::Started { paused: true, .. } | Self::Paused, Stage::Paused)
             | (Self::Unpaused, Stage::Running) => Verdict::Reached,
             (Self::Stopped, _) | (_, Stage::Starting | Stage::Running | Stage::Paused) => not(),
             (_, Stage::Ended) => Verdict::Never(format!("it ended: {}", run.status)),
@@ -226,7 +227,9 @@ impl Progress {
             return Self(None);
         }
         let bar = ProgressBar::new_spinner().with_prefix(what);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {msg} ({elapsed})") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{spinner} {prefix} ({elapsed}): {wide_msg}")
+        {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(100));
@@ -265,6 +268,11 @@ mod tests {
         use Stage::{Ended, Paused, Running, Starting};
         let started = |before: Option<&str>| Goal::Started {
             before: before.map(str::to_owned),
+            paused: false,
+        };
+        let start_paused = || Goal::Started {
+            before: None,
+            paused: true,
         };
         let not = |status: &str| Verdict::Not(status.to_owned());
         let never = |reason: &str| Verdict::Never(reason.to_owned());
@@ -277,9 +285,11 @@ mod tests {
             (started(Some("a")), run("a", Running), not("Running")),
             (started(Some("a")), run("a", Ended), not("Ended")),
             (started(Some("a")), run("b", Running), Verdict::Reached),
+            (start_paused(), run("a", Running), not("Running")),
+            (start_paused(), run("a", Paused), Verdict::Reached),
             (Goal::Stopped, None, Verdict::Reached),
             (Goal::Stopped, run("a", Running), not("Running")),
-            (Goal::Stopped, run("a", Ended), Verdict::Reached),
+            (Goal::Stopped, run("a", Ended), not("Ended")),
             (Goal::Paused, run("a", Running), not("Running")),
             (Goal::Paused, run("a", Paused), Verdict::Reached),
             (Goal::Paused, None, never("it does not run")),

@@ -1,10 +1,11 @@
-//! What is seen of a machine's instance: a list, then a watch, and so on for as long as it is
-//! wanted.
+//! What is seen of a machine: its instance, by a list, then a watch, and so on for as long as it is
+//! wanted. While there is none, the machine itself, until nothing is asked of it any more.
 
 use std::time::Duration;
 
 use crds::{
-    VirtualMachineInstance, VirtualMachineInstanceCondition, VirtualMachineInstancePhase as Phase,
+    VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceCondition,
+    VirtualMachineInstancePhase as Phase,
 };
 use futures::StreamExt as _;
 use kube_client::Api;
@@ -16,6 +17,9 @@ use crate::wait::{Run, Sights, Stage};
 /// Before a watch that broke is begun again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two looks at a machine that is about to take up a request.
+const SETTLING: Duration = Duration::from_millis(200);
+
 impl Machine {
     /// What is seen of it.
     pub fn follow(&self) -> Sights<'_> {
@@ -26,7 +30,10 @@ impl Machine {
             loop {
                 let list = api.list(&ListParams::default().fields(&only)).await;
                 let list = list.map_err(|error| self.failed(error))?;
-                yield list.items.first().map(seen);
+                match list.items.first() {
+                    Some(vmi) => yield Some(seen(vmi)),
+                    None => for await sight in self.without_instance() { yield sight?; },
+                }
                 let since = list.metadata.resource_version.unwrap_or_default();
                 let events = api.watch(&WatchParams::default().fields(&only), &since).await;
                 let mut events = events.map_err(|error| self.failed(error))?.boxed();
@@ -35,7 +42,9 @@ impl Machine {
                         Ok(WatchEvent::Added(vmi) | WatchEvent::Modified(vmi)) => {
                             yield Some(seen(&vmi));
                         }
-                        Ok(WatchEvent::Deleted(_)) => yield None,
+                        Ok(WatchEvent::Deleted(_)) => {
+                            for await sight in self.without_instance() { yield sight?; }
+                        }
                         Ok(WatchEvent::Bookmark(_)) => {}
                         Ok(WatchEvent::Error(_)) | Err(_) => break,
                     }
@@ -45,6 +54,38 @@ impl Machine {
         }
         .boxed()
     }
+
+    /// What is seen of a machine that has no instance: until what was asked of it is done, it takes
+    /// no other request.
+    fn without_instance(&self) -> Sights<'_> {
+        let client = self.cluster.client().clone();
+        let api: Api<VirtualMachine> = Api::namespaced(client, &self.name.namespace);
+        async_stream::try_stream! {
+            loop {
+                let vm = api.get_opt(&self.name.name).await;
+                let vm = vm.map_err(|error| self.failed(error))?;
+                let Some(busy) = vm.as_ref().and_then(busy) else { break };
+                yield Some(busy);
+                tokio::time::sleep(SETTLING).await;
+            }
+            yield None;
+        }
+        .boxed()
+    }
+}
+
+/// The machine between two instances.
+fn busy(vm: &VirtualMachine) -> Option<Run> {
+    let status = vm.status.as_ref()?;
+    if status.state_change_requests.is_empty() {
+        return None;
+    }
+    let word = status.printable_status.map(|status| format!("{status:?}"));
+    Some(Run {
+        id: String::new(),
+        stage: Stage::Starting,
+        status: word.unwrap_or_else(|| "Unknown".to_owned()),
+    })
 }
 
 fn seen(vmi: &VirtualMachineInstance) -> Run {
@@ -86,7 +127,7 @@ fn hindrance(stage: Stage, conditions: &[VirtualMachineInstanceCondition]) -> Op
         .or_else(|| of("Synchronized"))
         .or_else(|| of("Ready"))?;
     let message = told.message.as_deref()?.lines().next()?;
-    Some(message.to_owned())
+    Some(message.trim_end_matches('.').to_owned())
 }
 
 #[cfg(test)]
@@ -94,6 +135,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_machine_is_busy_while_something_is_asked_of_it() {
+        let with = |status: serde_json::Value| {
+            let object = json!({
+                "apiVersion": "kubevirt.io/v1",
+                "kind": "VirtualMachine",
+                "metadata": {"name": "demo"},
+                "spec": {"template": {"spec": {"domain": {"devices": {}}}}},
+                "status": status,
+            });
+            busy(&serde_json::from_value(object).unwrap()).map(|run| run.status)
+        };
+        let asked = json!([{"action": "Stop", "uid": "u"}]);
+        assert_eq!(with(json!({"printableStatus": "Stopped"})), None);
+        assert_eq!(
+            with(json!({"printableStatus": "Stopping", "stateChangeRequests": asked})),
+            Some("Stopping".to_owned())
+        );
+    }
 
     #[test]
     fn an_instance_is_seen_as_its_status_says() {

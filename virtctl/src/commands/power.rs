@@ -130,7 +130,10 @@ impl Common {
         acted.with_context(|| failed(target.name(), action))?;
         let goal = match action {
             Action::Stop { .. } => Goal::Stopped,
-            _ => Goal::Started { before },
+            _ => Goal::Started {
+                before,
+                paused: matches!(action, Action::Start { paused: true }),
+            },
         };
         self.wait.until(&target, sights, &goal).await?;
         Ok(())

@@ -50,7 +50,7 @@ fn seen(phase: Phase) -> Run {
         Phase::Paused => (Stage::Paused, "Paused"),
         Phase::ShuttingDown => (Stage::Running, "Shutting down"),
         // `run` is about to end: the machine is gone only then.
-        Phase::Succeeded | Phase::Failed => (Stage::Running, "Ending"),
+        Phase::Succeeded | Phase::Failed => (Stage::Ended, "Ended"),
     };
     Run {
         // There is no second run of it.

@@ -5,6 +5,7 @@ mod service;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use crds::{VirtualMachine, VirtualMachineInstance};
 use k8s_openapi::api::core::v1::Service;
@@ -134,7 +135,8 @@ impl Expose {
         let service = service::make(&self.wanted, &name, labels);
         let services: Api<Service> = Api::namespaced(cluster.client().clone(), &name.namespace);
         let made = services.create(&PostParams::default(), &service).await;
-        made.map_err(|error| Machine::new(cluster, name.clone()).failed(error))?;
+        made.map_err(|error| Machine::new(cluster, name.clone()).failed(error))
+            .with_context(|| format!("cannot make the Service of {name}"))?;
         out!(
             "Service {}/{} exposes {name}",
             name.namespace,
