@@ -34,6 +34,9 @@ const PING: Duration = Duration::from_secs(30);
 /// How long a client may take to close.
 const CLOSE: Duration = Duration::from_secs(5);
 
+/// How long a guest may take to read what its client said last.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// How a relay ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Over {
@@ -72,6 +75,11 @@ pub(super) trait Source: Send {
     /// Waits for something, and puts it into `frame`. Returns whether there was something: after
     /// its end, there is nothing. Nothing is lost where it is not waited for to the end.
     fn next(&mut self, frame: &mut Outgoing) -> impl Future<Output = io::Result<bool>> + Send;
+
+    /// Reads what is left, for nobody, where the guest would otherwise lose what it was sent last.
+    fn drain(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// A message is longer than the guest's side can take.
@@ -99,6 +107,14 @@ impl<R: AsyncRead + Unpin + Send> Source for ByteSource<R> {
             frame.fill(length);
         }
         Ok(length > 0)
+    }
+
+    /// TCP resets a connection that is closed with something unread, and forgets what it has not
+    /// sent yet.
+    async fn drain(&mut self) {
+        let mut nowhere = tokio::io::sink();
+        // It is over either way.
+        let _ = tokio::io::copy(&mut self.0, &mut nowhere).await;
     }
 }
 
@@ -193,7 +209,7 @@ impl Outgoing {
 /// Carries bytes until either side is over, or `ending` returns.
 pub(super) async fn relay(
     client: impl AsyncRead + AsyncWrite + Send,
-    source: impl Source,
+    mut source: impl Source,
     sink: impl Sink,
     ending: impl Future<Output = ()>,
 ) -> Over {
@@ -203,7 +219,7 @@ pub(super) async fn relay(
     let (mut inbound, mut ending) = (pin!(inbound(from, sink, pings_to)), pin!(ending));
     let over = tokio::select! {
         over = inbound.as_mut() => over,
-        over = outbound(&mut outgoing, source, &mut to, pings) => over,
+        over = outbound(&mut outgoing, &mut source, &mut to, pings) => over,
         () = ending.as_mut() => Over::Ending,
     };
     if let Some(code) = over.code() {
@@ -238,6 +254,9 @@ pub(super) async fn relay(
     }
     // A client that is gone, or stalls, has heard enough.
     let _ = timeout(CLOSE, to.shutdown()).await;
+    if matches!(over, Over::Client | Over::Gone(_)) {
+        let _ = timeout(LINGER, source.drain()).await;
+    }
     over
 }
 
@@ -289,7 +308,7 @@ async fn deliver(
 /// From the guest to the client.
 async fn outbound(
     outgoing: &mut Outgoing,
-    mut source: impl Source,
+    source: &mut impl Source,
     to: &mut (impl AsyncWrite + Unpin),
     mut pings: watch::Receiver<Option<Control>>,
 ) -> Over {

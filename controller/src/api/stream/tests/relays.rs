@@ -74,7 +74,9 @@ where
     }
 
     async fn over(self) -> Over {
-        timeout(DEADLINE, self.relay).await.unwrap().unwrap()
+        let Self { guest, relay, .. } = self;
+        drop(guest);
+        timeout(DEADLINE, relay).await.unwrap().unwrap()
     }
 }
 
@@ -329,6 +331,37 @@ async fn a_client_that_closes_closes_the_guest() {
     assert!(matches!(over, Over::Client), "{over:?}");
 }
 
+/// While it speaks itself, and nobody reads that.
+#[tokio::test]
+async fn a_guest_reads_all_that_its_client_said_before_it_closed() {
+    let Between {
+        mut client,
+        mut guest,
+        relay,
+        end: _end,
+    } = Between::sockets().await;
+    let (said, spoken) = (noise(100 << 10), noise(4 << 20));
+    while let Ok(more) = timeout(STILL, guest.write(&spoken)).await {
+        more.unwrap();
+    }
+    let (mut heard, leave) = (vec![], async {
+        client.send(Message::binary(said.clone())).await.unwrap();
+        client.close(None).await.unwrap();
+        read_all(&mut client).await
+    });
+    let ((_, code), relayed) = timeout(DEADLINE, async {
+        let left = leave.await;
+        guest.read_to_end(&mut heard).await.unwrap();
+        drop(guest);
+        (left, relay.await.unwrap())
+    })
+    .await
+    .unwrap();
+    assert!(heard == said);
+    assert_eq!(code, CloseCode::Normal);
+    assert!(matches!(relayed, Over::Client), "{relayed:?}");
+}
+
 #[tokio::test]
 async fn a_client_that_vanishes_closes_the_guest() {
     let Between {
@@ -344,6 +377,7 @@ async fn a_client_that_vanishes_closes_the_guest() {
         .unwrap()
         .unwrap();
     assert!(heard.is_empty());
+    drop(guest);
     let over = timeout(DEADLINE, relay).await.unwrap().unwrap();
     assert!(matches!(over, Over::Gone(_)), "{over:?}");
 }
