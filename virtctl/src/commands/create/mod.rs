@@ -18,6 +18,8 @@ use volume::Source;
 
 /// Arguments of `create`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    virtctl create vm --name demo --volume-containerdisk src:registry.example/debian:12")]
 pub struct Create {
     #[command(subcommand)]
     what: What,
