@@ -9,7 +9,7 @@ use crate::api::{Api, eventually, on_the_node};
 use crate::vms::Installation;
 use crate::vms::guest::{Guest, mini};
 
-/// Streams that are open at once; as many of them are consoles as there are guests.
+/// Streams that are open at once: a console and a screen of each guest, and ports.
 const STREAMS: usize = 50;
 const GUESTS: [&str; 3] = ["one", "two", "three"];
 
@@ -18,7 +18,10 @@ const IDLE: usize = 64;
 const STALLED: usize = 256;
 
 /// In pairs: the process, and how many streams go through all of its kind.
-const PARTS: [(&str, usize); 2] = [("virt-controller", STREAMS), ("virt-handler", GUESTS.len())];
+const PARTS: [(&str, usize); 2] = [
+    ("virt-controller", STREAMS),
+    ("virt-handler", 2 * GUESTS.len()),
+];
 
 pub(crate) async fn streams_cost_little(ferrovirt: &Installation<'_>) {
     let api = ferrovirt.api;
@@ -31,10 +34,10 @@ pub(crate) async fn streams_cost_little(ferrovirt: &Installation<'_>) {
     let guests = join_all(guests).await;
     join_all(guests.iter().map(Guest::answers)).await;
 
-    // What is made once is no stream's.
-    end(open(caller, "7").await).await;
+    // What is made once is no stream's; what many have left behind would hide what they cost.
+    end(open(caller, &GUESTS[..1], "7", 3).await).await;
     let before = settled(api, namespace).await;
-    let idle = open(caller, "7").await;
+    let idle = open(caller, &GUESTS, "7", STREAMS).await;
     let after = settled(api, namespace).await;
     assert_growth("idle", &before, &after, IDLE);
     end(idle).await;
@@ -45,16 +48,16 @@ pub(crate) async fn streams_cost_little(ferrovirt: &Installation<'_>) {
         let address = guest.answers().await;
         guest.shell(&address, flood).await;
     }
-    let before = settled(api, namespace).await;
-    let mut stalled = open(caller, "19").await;
+    let mut stalled = open(caller, &GUESTS, "19", STREAMS).await;
     for console in &mut stalled[..GUESTS.len()] {
         console.send(b"\nyes\n").await;
     }
     let after = settled(api, namespace).await;
     assert_growth("stalled", &before, &after, STALLED);
-    // Nobody has let go of them.
-    for stream in &mut stalled {
-        stream.expect("y").await;
+    // Nobody has let go of them. Screens come after the consoles, and say who they are.
+    for (index, stream) in stalled.iter_mut().enumerate() {
+        let screen = (GUESTS.len()..2 * GUESTS.len()).contains(&index);
+        stream.expect(if screen { "RFB" } else { "y" }).await;
     }
     end(stalled).await;
     for guest in &guests {
@@ -62,15 +65,15 @@ pub(crate) async fn streams_cost_little(ferrovirt: &Installation<'_>) {
     }
 }
 
-/// A console of each guest, and for the rest connections to a port of theirs.
-async fn open(caller: &Caller<'_>, port: &str) -> Vec<Stream> {
+/// A console and a screen of each guest, and for the rest connections to a port of theirs.
+async fn open(caller: &Caller<'_>, guests: &[&str], port: &str, count: usize) -> Vec<Stream> {
+    let consoles = guests.iter().map(|name| format!("{name}/console"));
+    let screens = guests.iter().map(|name| format!("{name}/vnc"));
+    let ports = guests.iter().cycle();
+    let ports = ports.map(|name| format!("{name}/portforward/{port}"));
     let mut streams = vec![];
-    for name in GUESTS {
-        let console = format!("virtualmachineinstances/{name}/console");
-        streams.push(caller.stream(&console).await);
-    }
-    for name in GUESTS.iter().cycle().take(STREAMS - GUESTS.len()) {
-        let path = format!("virtualmachineinstances/{name}/portforward/{port}");
+    for stream in consoles.chain(screens).chain(ports).take(count) {
+        let path = format!("virtualmachineinstances/{stream}");
         streams.push(caller.stream(&path).await);
     }
     streams
