@@ -28,11 +28,11 @@ export function openScreen(pane) {
 
   keys.addEventListener('click', () => {
     rfb.sendCtrlAltDel();
-    rfb.focus();
+    rfb?.focus();
   });
   pane.querySelector('#full').addEventListener('click', async () => {
     await pane.querySelector('.stage').requestFullscreen();
-    rfb.focus();
+    rfb?.focus();
   });
   session.open();
 }
