@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::Console;
+use e2e::{BOOT, Console};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -126,6 +126,8 @@ fn a_paste_arrives(virtctl: Command) {
     let mut console = Console::start(virtctl);
     console.send("\n");
     console.expect(":~# ", COMMAND);
+    // Whoever else prints at the console would do so in between.
+    console.run("dmesg -n 1; cloud-init status --wait", BOOT);
     console.send("exec login ferris\n");
     console.expect("Password: ", COMMAND);
     console.send(&format!("{PASSWORD}\n"));

@@ -11,7 +11,7 @@ use crate::vms::Installation;
 use crate::vms::guest::{Guest, mini};
 
 /// What goes through at a time, in bytes.
-const SIZE: usize = 32 << 20;
+const SIZE: usize = 8 << 20;
 /// How often, each way.
 const ROUNDS: usize = 5;
 
