@@ -7,8 +7,11 @@
 //!    '-----> in each replica's memory: client `virt-controller` ---' mutual TLS
 //! ```
 //!
-//! A new authority signs for neither side before it is trusted for [`TRUST_DELAY`]: the kubelet
-//! takes a minute or two to show a handler a changed Secret.
+//! A certificate that is still good is followed by a new authority's only when that has been
+//! trusted for [`TRUST_DELAY`]: the kubelet takes a minute or two to show a handler a changed
+//! Secret. Where there is none, in a Secret that is not there or of no use, or in a process that
+//! has just started, the newest authority signs at once. Who starts within that minute or two of a
+//! new authority is refused by the handlers that do not know it yet, until they do.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -169,6 +172,8 @@ enum DialError {
     Use(#[from] rustls::Error),
 }
 
+/// Keeps the `present` certificate while it is good. Where there is none, as in a process that has
+/// just started, the newest authority signs at once, trusted by all handlers or not yet.
 fn redial(
     present: &mut Option<Certified>,
     authority: &Bundle,
