@@ -59,6 +59,15 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
+/// What the kernel takes of a connection's output before the client's window has room for it, in
+/// bytes: who reads slowly costs no more.
+const UNSENT: u32 = 32 << 10;
+
+/// What the kernel keeps of a connection's input, in bytes; it takes twice that for its own part.
+/// Less than what Linux lets anybody ask for (`net.core.rmem_max`), and enough for 1 Gbit/s to
+/// somebody a millisecond away.
+const UNREAD: usize = 192 << 10;
+
 /// How much a listener takes upon itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -386,10 +395,13 @@ async fn connection(
     Ok(http(stream, peer, router, limits, stop).await?)
 }
 
-/// Ends connections whose clients are gone, or do not read their answers where they must.
+/// Ends connections whose clients are gone, or do not read their answers where they must; and
+/// bounds what the kernel keeps of one, which it would grow to megabytes.
 fn set_up(stream: &TcpStream, limits: Limits) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_recv_buffer_size(UNREAD)?;
     match limits.unread {
         Some(unread) => socket.set_tcp_user_timeout(Some(unread)),
         None => socket.set_tcp_keepalive(&KEEPALIVE),
@@ -422,4 +434,23 @@ where
         () = stop => connection.as_mut().graceful_shutdown(),
     }
     connection.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_kernel_keeps_of_a_connection_is_bounded() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        for limits in [Limits::default(), Limits::aggregated()] {
+            set_up(&stream, limits).unwrap();
+            let socket = SockRef::from(&stream);
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
+            assert_eq!(socket.recv_buffer_size().unwrap(), 2 * UNREAD);
+        }
+    }
 }
