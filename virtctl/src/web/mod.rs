@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Who has the address has the machine, so only its user may have it. It is served on this
-//! machine, below a random path. Another site's page that the same browser shows can send requests
+//! machine, below a random path, and a browser is led there by a file that nobody else can read:
+//! other users of this machine can read its command line. Another site's page that the same browser shows can send requests
 //! here as well: it does not know the path, its `Origin` is refused, and so is a `Host` that is a
 //! name, which such a page could have made to lead here (DNS rebinding).
 
@@ -16,10 +17,13 @@ mod relay;
 mod server;
 
 use std::env;
+use std::fs::Permissions;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
+use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
@@ -74,14 +78,13 @@ pub async fn serve(target: Target, options: &Options) -> Result<(), WebError> {
         );
     }
     eprintln!("The screen of {} until Ctrl-C:", target.name());
-    let (secret, ticket) = (random()?, random()?);
-    let here = reachable(bound);
-    writeln!(io::stdout(), "http://{here}/{secret}/").map_err(WebError::Print)?;
-    if options.browser && visible() {
-        browse(&format!("http://{here}/open/{ticket}"));
-    }
+    let secret = random()?;
+    let url = format!("http://{}/{secret}/", reachable(bound));
+    writeln!(io::stdout(), "{url}").map_err(WebError::Print)?;
+    // Where there is no browser, there is still the printed address.
+    let _door = (options.browser && visible()).then(|| browse(&url));
 
-    let router = server::router(target, options.preserve_session, &secret, ticket);
+    let router = server::router(target, options.preserve_session, &secret);
     axum::serve(listener, router).await.map_err(WebError::Serve)
 }
 
@@ -108,14 +111,31 @@ fn visible() -> bool {
     io::stdout().is_terminal() && display.filter_map(env::var_os).any(|name| !name.is_empty())
 }
 
-/// Opens the user's browser. Where there is none, there is still the printed address.
-fn browse(url: &str) {
-    let _ = Command::new("xdg-open")
-        .arg(url)
+/// Opens the user's browser, by the file that is returned: it leads to `url` for as long as it is
+/// there.
+fn browse(url: &str) -> io::Result<NamedTempFile> {
+    let door = door(url)?;
+    Command::new("xdg-open")
+        .arg(door.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn();
+        .spawn()?;
+    Ok(door)
+}
+
+/// A page, for nobody but the user, that leads to `url`.
+fn door(url: &str) -> io::Result<NamedTempFile> {
+    let mut door = tempfile::Builder::new()
+        .prefix("virtctl-")
+        .suffix(".html")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile()?;
+    write!(
+        door,
+        "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\">\n"
+    )?;
+    Ok(door)
 }
 
 #[cfg(test)]

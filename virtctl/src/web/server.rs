@@ -1,12 +1,12 @@
 //! What is served, and where.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::from_fn;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
@@ -25,15 +25,7 @@ use crate::target::Target;
 const MESSAGE_MOST: usize = 1 << 20;
 
 /// Serves `target` below the path `secret`.
-///
-/// `ticket` leads there too, once: a browser gets it in its command line, which other users of this
-/// machine can read.
-pub(super) fn router(
-    target: Target,
-    preserve_session: bool,
-    secret: &str,
-    ticket: String,
-) -> Router {
+pub(super) fn router(target: Target, preserve_session: bool, secret: &str) -> Router {
     let below = |path| format!("/{secret}/{path}");
     let target = Arc::new(target);
     let endpoint = |stream| {
@@ -43,20 +35,6 @@ pub(super) fn router(
     let name = target.name();
     let machine = json!({ "namespace": name.namespace, "name": name.name });
 
-    let page = below("");
-    let ticket = Arc::new(Mutex::new(Some(ticket)));
-    let open = get(move |Path(shown): Path<String>| async move {
-        let mut ticket = ticket.lock().unwrap_or_else(PoisonError::into_inner);
-        match ticket.take_if(|ticket| *ticket == shown) {
-            Some(_) => Redirect::to(&page).into_response(),
-            None => (
-                StatusCode::NOT_FOUND,
-                "this address was good once; open the one that virtctl printed\n",
-            )
-                .into_response(),
-        }
-    });
-
     FILES
         .into_iter()
         .fold(Router::new(), |router, file| {
@@ -65,7 +43,6 @@ pub(super) fn router(
         .route(&below("vm"), get(move || async move { Json(machine) }))
         .route(&below("vnc"), endpoint(Stream::Vnc { preserve_session }))
         .route(&below("console"), endpoint(Stream::Console))
-        .route("/open/{ticket}", open)
         .layer(from_fn(guard))
 }
 

@@ -21,7 +21,6 @@ use crate::target::{CallError, Kind, Name, Target};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const SECRET: &str = "5ec3e7";
-const TICKET: &str = "71c4e7";
 
 /// A machine of an API server that is not there.
 async fn unreachable() -> Target {
@@ -48,7 +47,7 @@ async fn unreachable() -> Target {
 async fn serve() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = router(unreachable().await, false, SECRET, TICKET.into());
+    let router = router(unreachable().await, false, SECRET);
     tokio::spawn(async move { axum::serve(listener, router).await });
     address
 }
@@ -93,7 +92,6 @@ async fn the_page_is_at_its_secret_path_alone() {
         ("/5ec3e8/vm", 404),
         ("/5EC3E7/vm", 404),
         ("/5ec3e7/../5ec3e7/vm", 404),
-        ("/open/5ec3e7", 404),
     ] {
         let answer = get(to, path, &[]).await;
         assert_eq!(status(&answer), expected, "{path}: {answer}");
@@ -126,7 +124,6 @@ async fn other_names_and_other_sites_are_refused() {
     for (path, headers, expected) in [
         ("/5ec3e7/", vec![("Host", "evil.example")], 403),
         ("/5ec3e7/vm", vec![("Origin", "http://evil.example")], 403),
-        ("/open/71c4e7", vec![("Host", "evil.example")], 403),
         ("/5ec3e7/vnc", with(&[]), 403),
         (
             "/5ec3e7/vnc",
@@ -144,19 +141,6 @@ async fn other_names_and_other_sites_are_refused() {
         let answer = get(to, path, &headers).await;
         assert_eq!(status(&answer), expected, "{path} {headers:?}: {answer}");
     }
-}
-
-#[tokio::test]
-async fn a_ticket_leads_to_the_page_once() {
-    let to = serve().await;
-    let wrong = get(to, "/open/71c4e8", &[]).await;
-    assert_eq!(status(&wrong), 404);
-    let right = get(to, "/open/71c4e7", &[]).await;
-    assert_eq!(status(&right), 303);
-    assert!(right.contains("location: /5ec3e7/\r\n"), "{right}");
-    let again = get(to, "/open/71c4e7", &[]).await;
-    assert_eq!(status(&again), 404);
-    assert!(again.contains("was good once"), "{again}");
 }
 
 #[tokio::test]

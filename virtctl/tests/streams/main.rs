@@ -13,6 +13,7 @@ mod forward;
 mod server;
 mod terminal;
 mod viewer;
+mod web;
 
 use std::io::Read;
 use std::path::Path;

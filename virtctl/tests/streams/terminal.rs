@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::{Cluster, MOMENT, Running, stderr};
 
 /// A terminal, with somebody at it.
-struct Terminal {
+pub(crate) struct Terminal {
     keys: File,
     shown: Receiver<Vec<u8>>,
     text: String,
@@ -23,7 +23,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pty = openpty(None, None).unwrap();
         let keys = File::from(pty.master);
         let mut screen = keys.try_clone().unwrap();
@@ -44,12 +44,12 @@ impl Terminal {
         }
     }
 
-    fn run(&self, command: &mut Command) -> Running {
+    pub(crate) fn run(&self, command: &mut Command) -> Running {
         let line = || Stdio::from(self.line.try_clone().unwrap());
         Running::start(command.stdin(line()).stdout(line()).stderr(line()))
     }
 
-    fn expect(&mut self, text: &str) {
+    pub(crate) fn expect(&mut self, text: &str) {
         let until = Instant::now() + MOMENT;
         while !self.text.contains(text) {
             let rest = until.saturating_duration_since(Instant::now());
