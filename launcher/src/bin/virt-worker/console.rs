@@ -11,6 +11,8 @@
 //! so it is with one that reads nothing for [`PATIENCE`]: no guest stands still because somebody
 //! has closed the lid of a laptop. What is typed is read as fast as the guest takes it.
 //! Both directions move independently, so a long paste that the guest echoes cannot lock up.
+//! With the VM the console ends: once QEMU is gone and the session has the last that was printed,
+//! and [`LAST`] later all the same.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -22,6 +24,8 @@ use launcher_api::ConsoleBytes;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::Status;
 
@@ -35,7 +39,7 @@ const CHUNK: usize = 8 * 1024;
 /// byte then, and reports a CPU that hangs after 20 s.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a session may take for the last output of all.
+/// How long a session may take for the last output of all, from the VM's end on.
 const LAST: Duration = Duration::from_secs(1);
 
 /// The pause between two attempts to reach QEMU's socket.
@@ -53,37 +57,51 @@ type Output = mpsc::Sender<Piece>;
 
 type Piece = Result<ConsoleBytes, Status>;
 
-/// Runs the console until the worker ends.
-pub(crate) async fn serve(socket: PathBuf, recent: Vec<u8>, sessions: mpsc::Receiver<Session>) {
-    serve_with(PATIENCE, socket, recent, sessions).await;
+/// A console that runs.
+pub(crate) struct Running {
+    task: JoinHandle<()>,
+    vm_ended: oneshot::Sender<()>,
 }
 
-async fn serve_with(
+impl Running {
+    /// Ends the console after the VM: at once, where no session is behind, and in [`LAST`] at
+    /// most.
+    pub(crate) async fn end(self) {
+        self.end_within(LAST).await;
+    }
+
+    async fn end_within(mut self, last: Duration) {
+        // The receiver is gone only where the console has ended already.
+        let _ = self.vm_ended.send(());
+        if timeout(last, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+    }
+}
+
+/// Runs the console until the VM ends.
+pub(crate) fn start(
+    socket: PathBuf,
+    recent: Vec<u8>,
+    sessions: mpsc::Receiver<Session>,
+) -> Running {
+    start_with(PATIENCE, socket, recent, sessions)
+}
+
+fn start_with(
     patience: Duration,
     socket: PathBuf,
     recent: Vec<u8>,
-    mut sessions: mpsc::Receiver<Session>,
-) {
-    let mut console = Console {
+    sessions: mpsc::Receiver<Session>,
+) -> Running {
+    let console = Console {
         patience,
         recent: recent.into(),
         ..Console::default()
     };
-    loop {
-        match UnixStream::connect(&socket).await {
-            Ok(serial) => {
-                if let Err(error) = console.pump(&serial, &mut sessions).await {
-                    tracing::info!("serial console: {error}");
-                }
-                console.flush().await;
-            }
-            // QEMU is not there yet, or no more.
-            Err(_) => tokio::select! {
-                () = sleep(RETRY) => {}
-                Some(session) = sessions.recv() => console.begin(session),
-            },
-        }
-    }
+    let (vm_ended, ended) = oneshot::channel();
+    let task = tokio::spawn(console.serve(socket, sessions, ended));
+    Running { task, vm_ended }
 }
 
 #[derive(Default)]
@@ -102,6 +120,30 @@ struct Console {
 }
 
 impl Console {
+    async fn serve(
+        mut self,
+        socket: PathBuf,
+        mut sessions: mpsc::Receiver<Session>,
+        mut ended: oneshot::Receiver<()>,
+    ) {
+        loop {
+            match UnixStream::connect(&socket).await {
+                Ok(serial) => {
+                    if let Err(error) = self.pump(&serial, &mut sessions).await {
+                        tracing::info!("serial console: {error}");
+                    }
+                }
+                // QEMU is not there yet, or no more.
+                Err(_) => tokio::select! {
+                    () = sleep(RETRY) => {}
+                    Some(session) = sessions.recv() => self.begin(session),
+                    permit = reserve(self.behind()) => self.hand_over(permit),
+                    _ = &mut ended, if self.unsent == 0 => return,
+                },
+            }
+        }
+    }
+
     /// Moves bytes until QEMU closes its end.
     async fn pump(
         &mut self,
@@ -110,7 +152,7 @@ impl Console {
     ) -> io::Result<()> {
         let mut buffer = vec![0; CHUNK];
         loop {
-            let output = self.output.clone().filter(|_| self.unsent > 0);
+            let behind = self.behind();
             let typing = !self.to_guest.is_empty();
             let held = self.held_until(Instant::now());
             tokio::select! {
@@ -133,14 +175,7 @@ impl Console {
                         Err(error) => return Err(error),
                     }
                 }
-                permit = reserve(output) => match permit {
-                    Ok(permit) => {
-                        let data = self.take();
-                        permit.send(Ok(ConsoleBytes { data }));
-                    }
-                    // What is typed and on its way still comes.
-                    Err(_) => self.end_output(),
-                },
+                permit = reserve(behind) => self.hand_over(permit),
                 typed = receive(&mut self.input), if !typing => match typed {
                     Some(bytes) => self.to_guest.extend(bytes),
                     None => {
@@ -152,13 +187,19 @@ impl Console {
         }
     }
 
-    /// Hands over the last that was printed.
-    async fn flush(&mut self) {
-        if self.unsent > 0
-            && let Ok(Ok(permit)) = timeout(LAST, reserve(self.output.clone())).await
-        {
-            let data = self.take();
-            permit.send(Ok(ConsoleBytes { data }));
+    /// The session's output, where there is something that it has not taken.
+    fn behind(&self) -> Option<Output> {
+        self.output.clone().filter(|_| self.unsent > 0)
+    }
+
+    fn hand_over(&mut self, permit: Result<OwnedPermit<Piece>, SendError<()>>) {
+        match permit {
+            Ok(permit) => {
+                let data = self.take();
+                permit.send(Ok(ConsoleBytes { data }));
+            }
+            // What is typed and on its way still comes.
+            Err(_) => self.end_output(),
         }
     }
 
@@ -244,15 +285,23 @@ mod tests {
         (Session { input, output }, typed, printed)
     }
 
-    /// A guest's end of the serial line, and the way to open sessions.
-    async fn console() -> (tempfile::TempDir, UnixStream, mpsc::Sender<Session>) {
+    /// A console, its guest's end of the serial line, and the way to open sessions.
+    async fn console() -> (Running, UnixStream, mpsc::Sender<Session>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("serial0.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let (sessions, inbox) = mpsc::channel(1);
-        tokio::spawn(serve_with(PATIENCE, path, b"past ".to_vec(), inbox));
+        let console = start_with(PATIENCE, path, b"past ".to_vec(), inbox);
+        // Nobody listens afterwards: a guest that is dropped is gone for good.
         let (guest, _) = listener.accept().await.unwrap();
-        (dir, guest, sessions)
+        (console, guest, sessions)
+    }
+
+    /// What a guest prints that powers down: more than a session has been sent before it reads.
+    fn last_output() -> Vec<u8> {
+        let mut text = vec![b'x'; 2 * RECENT];
+        text.extend(b"reboot: Power down");
+        text
     }
 
     async fn printed(output: &mut Printed) -> Vec<u8> {
@@ -261,7 +310,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_sees_the_recent_past_and_what_follows() {
-        let (_dir, mut guest, sessions) = console().await;
+        let (_console, mut guest, sessions) = console().await;
         let (session, typed, mut output) = session();
         sessions.send(session).await.unwrap();
         assert_eq!(printed(&mut output).await, b"past ");
@@ -275,7 +324,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_session_ends_the_first() {
-        let (_dir, _guest, sessions) = console().await;
+        let (_console, _guest, sessions) = console().await;
         let (first, _typed, mut output) = session();
         sessions.send(first).await.unwrap();
         printed(&mut output).await;
@@ -288,7 +337,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_paste_that_the_guest_echoes_arrives_whole() {
         const LENGTH: usize = 1 << 20;
-        let (_dir, guest, sessions) = console().await;
+        let (_console, guest, sessions) = console().await;
         let (session, typed, mut output) = session();
         sessions.send(session).await.unwrap();
         printed(&mut output).await;
@@ -313,7 +362,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_reads_nothing_holds_the_guest_for_a_while_and_no_longer() {
-        let (_dir, mut guest, sessions) = console().await;
+        let (_console, mut guest, sessions) = console().await;
         let (session, _typed, mut output) = session();
         sessions.send(session).await.unwrap();
         let line = [b'x'; CHUNK];
@@ -336,7 +385,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_paste_waits_for_a_guest_that_does_not_read_and_arrives_whole() {
-        let (_dir, mut guest, sessions) = console().await;
+        let (_console, mut guest, sessions) = console().await;
         let (session, typed, _output) = session();
         sessions.send(session).await.unwrap();
         let paste: Vec<u8> = (0..1_u32 << 18).flat_map(u32::to_be_bytes).collect();
@@ -357,7 +406,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_typed_and_on_its_way_outlives_who_typed_it() {
-        let (_dir, mut guest, sessions) = console().await;
+        let (_console, mut guest, sessions) = console().await;
         let (session, typed, output) = session();
         sessions.send(session).await.unwrap();
         drop(output);
@@ -367,5 +416,55 @@ mod tests {
         guest.read_exact(&mut line).await.unwrap();
         assert_eq!(&line, b"halt\r");
         drop(typed);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_behind_as_the_vm_ends_gets_the_last_output() {
+        let (console, mut guest, sessions) = console().await;
+        let (session, _typed, mut output) = session();
+        sessions.send(session).await.unwrap();
+        assert_eq!(printed(&mut output).await, b"past ");
+        guest.write_all(&last_output()).await.unwrap();
+        drop(guest);
+        let read = async {
+            let mut seen = Vec::new();
+            while let Some(piece) = output.recv().await {
+                seen.extend(piece.unwrap().data);
+            }
+            seen
+        };
+        // The end comes before the first read.
+        let ((), seen) = tokio::join!(biased; console.end_within(PATIENCE), read);
+        assert!(seen == last_output(), "{} bytes came", seen.len());
+    }
+
+    #[tokio::test]
+    async fn a_console_with_nothing_left_to_hand_over_ends_at_once() {
+        let (console, guest, sessions) = console().await;
+        let (session, _typed, mut output) = session();
+        sessions.send(session).await.unwrap();
+        assert_eq!(printed(&mut output).await, b"past ");
+        drop(guest);
+        let end = timeout(PATIENCE / 2, console.end_within(PATIENCE)).await;
+        end.expect("nobody is behind");
+        assert!(output.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn neither_a_session_that_reads_nothing_nor_a_qemu_that_stays_delays_the_end() {
+        for stays in [false, true] {
+            let (console, mut guest, sessions) = console().await;
+            let (session, _typed, mut output) = session();
+            sessions.send(session).await.unwrap();
+            assert_eq!(printed(&mut output).await, b"past ");
+            guest.write_all(&last_output()).await.unwrap();
+            let guest = stays.then_some(guest);
+            let end = timeout(PATIENCE, console.end_within(RETRY)).await;
+            end.expect("the console holds the worker up");
+            let ended = async { while output.recv().await.is_some() {} };
+            let ended = timeout(PATIENCE, ended).await;
+            ended.expect("the session outlives the console");
+            drop(guest);
+        }
     }
 }

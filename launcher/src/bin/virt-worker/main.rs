@@ -230,7 +230,7 @@ async fn run(
     let attached = vmi.spec.domain.devices.autoattach_serial_console;
     let console = attached
         .unwrap_or(true)
-        .then(|| tokio::spawn(console::serve(pod.serial_socket(), recent, sessions_inbox)));
+        .then(|| console::start(pod.serial_socket(), recent, sessions_inbox));
     tokio::spawn(start::bound_log(pod.serial_log()));
 
     let server = server::Server {
@@ -290,9 +290,9 @@ async fn run(
     let outcome = task.run().await;
 
     events.close();
-    // Its session ends well, with the VM.
+    // Its session ends well, with the VM and the last that it printed.
     if let Some(console) = console {
-        console.abort();
+        console.end().await;
     }
     let _ = leave.send(());
     let _ = tokio::time::timeout(FAREWELL, serving).await;
