@@ -157,7 +157,8 @@ mod tests {
         let _ = pump(from, &mut to, &Moved::default()).await;
     }
 
-    #[tokio::test]
+    // The clock is paused: a machine that is busy is no silent guest.
+    #[tokio::test(start_paused = true)]
     async fn a_paste_that_is_echoed_arrives_whole() {
         // Far smaller than the paste: a relay that waited for either direction would hang.
         let (console, guest) = duplex(1024);
