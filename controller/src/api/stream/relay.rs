@@ -17,6 +17,8 @@ use std::ops::Range;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::FusedFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
@@ -216,7 +218,8 @@ pub(super) async fn relay(
     let (from, mut to) = tokio::io::split(client);
     let (pings_to, pings) = watch::channel(None);
     let mut outgoing = Outgoing::default();
-    let (mut inbound, mut ending) = (pin!(inbound(from, sink, pings_to)), pin!(ending));
+    let inbound = inbound(from, sink, pings_to).fuse();
+    let (mut inbound, mut ending) = (pin!(inbound), pin!(ending));
     let over = tokio::select! {
         over = inbound.as_mut() => over,
         over = outbound(&mut outgoing, &mut source, &mut to, pings) => over,
@@ -239,13 +242,13 @@ pub(super) async fn relay(
                     }
                 };
                 tokio::select! {
-                    _ = inbound => {}
+                    _ = inbound.as_mut() => {}
                     () = closed => {}
                     () = ending => {}
                 }
             }
             Over::Ending => {
-                let _ = timeout(CLOSE, async { tokio::join!(close, inbound) }).await;
+                let _ = timeout(CLOSE, async { tokio::join!(close, inbound.as_mut()) }).await;
             }
             _ => {
                 let _ = timeout(CLOSE, close).await;
@@ -255,7 +258,14 @@ pub(super) async fn relay(
     // A client that is gone, or stalls, has heard enough.
     let _ = timeout(CLOSE, to.shutdown()).await;
     if matches!(over, Over::Client | Over::Gone(_)) {
-        let _ = timeout(LINGER, source.drain()).await;
+        // Where writing to it was what failed, what it said last is still to be read, and the
+        // guest to be told that nothing follows.
+        let said = async {
+            if !inbound.is_terminated() {
+                inbound.await;
+            }
+        };
+        let _ = timeout(LINGER, async { tokio::join!(said, source.drain()) }).await;
     }
     over
 }

@@ -383,6 +383,47 @@ async fn a_client_that_vanishes_closes_the_guest() {
     assert!(matches!(over, Over::Gone(_)), "{over:?}");
 }
 
+/// A write to it fails before its end is read: the guest is closed at once all the same.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_vanishes_while_the_guest_speaks_closes_the_guest() {
+    let (far_reads, near_writes) = duplex(100);
+    let (mut far_writes, near_reads) = duplex(100);
+    let (mut guest, near_guest) = duplex(100);
+    let (from, to) = tokio::io::split(near_guest);
+    let relay = tokio::spawn(relay(
+        tokio::io::join(near_reads, near_writes),
+        ByteSource(from),
+        ByteSink::new(to),
+        std::future::pending(),
+    ));
+    drop(far_reads);
+    let spoken = noise(1000);
+    timeout(STILL, guest.write_all(&spoken))
+        .await
+        .expect("it is read on, for nobody")
+        .unwrap();
+    // A binary message, masked with nothing.
+    let said = [&[0x82, 0x84, 0, 0, 0, 0][..], b"exit"].concat();
+    far_writes.write_all(&said).await.unwrap();
+    drop(far_writes);
+    let (mut hears, mut speaks) = tokio::io::split(guest);
+    let mut heard = vec![];
+    let speaking = async {
+        while speaks.write_all(b"still here").await.is_ok() {
+            tokio::time::sleep(STILL / 100).await;
+        }
+    };
+    let read = tokio::select! {
+        read = timeout(STILL, hears.read_to_end(&mut heard)) => read,
+        () = speaking => panic!("the guest is not read"),
+    };
+    read.expect("in time").unwrap();
+    assert_eq!(heard, b"exit");
+    drop((hears, speaks));
+    let over = timeout(DEADLINE, relay).await.unwrap().unwrap();
+    assert!(matches!(over, Over::Gone(Some(_))), "{over:?}");
+}
+
 #[tokio::test]
 async fn a_guest_that_breaks_off_is_told_from_one_that_closes() {
     let Between {
