@@ -147,33 +147,35 @@ pub struct Context {
     pub readiness: watch::Receiver<Readiness>,
 }
 
-/// Who is at the other end of a connection: an extension of each of its requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// Anybody.
-    Unknown,
-    /// Somebody whose certificate was verified.
-    Verified {
-        /// The certificate's common name; empty if it has not exactly one.
-        common_name: Arc<str>,
-    },
+/// Who is at the other end of a connection: an extension of each of its requests. By default,
+/// anybody.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// What their certificate was verified by, or would have been: as it was when the connection
+    /// began, and nothing else can tell who they are.
+    pub trust: Option<Arc<Trust>>,
+    /// The common name of their certificate; empty if it has not exactly one, none without a
+    /// certificate.
+    pub common_name: Option<Arc<str>>,
 }
 
 impl Peer {
-    /// Whose certificates these are, which were verified; the first is their own.
-    fn of(certificates: Option<&[CertificateDer<'_>]>) -> Self {
-        let Some(own) = certificates.and_then(<[_]>::first) else {
-            return Self::Unknown;
-        };
-        let common_name = X509Certificate::from_der(own).ok().and_then(|(_, parsed)| {
-            let mut names = parsed.subject().iter_common_name();
-            let name = names.next()?.as_str().ok()?.into();
-            names.next().is_none().then_some(name)
-        });
-        Self::Verified {
-            common_name: common_name.unwrap_or_default(),
+    /// Whose certificates these are, which were verified by `trust`; the first is their own.
+    fn of(trust: Option<Arc<Trust>>, certificates: Option<&[CertificateDer<'_>]>) -> Self {
+        let own = certificates.and_then(<[_]>::first);
+        Self {
+            trust,
+            common_name: own.map(|own| common_name(own).unwrap_or_default()),
         }
     }
+}
+
+/// A certificate's common name, if it has exactly one.
+fn common_name(certificate: &[u8]) -> Option<Arc<str>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let mut names = parsed.subject().iter_common_name();
+    let name = names.next()?.as_str().ok()?.into();
+    names.next().is_none().then_some(name)
 }
 
 /// How a listener's clients speak to it.
@@ -195,8 +197,9 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// How to serve TLS on a connection that comes now; none for plain HTTP.
-    fn tls(&self) -> Result<Option<Arc<ServerConfig>>, ConnectionError> {
+    /// How to serve TLS on a connection that comes now, and what its client is verified by; none
+    /// for plain HTTP.
+    fn tls(&self) -> Result<Option<Tls>, ConnectionError> {
         let (identity, trust) = match self {
             Self::Plain => return Ok(None),
             Self::Tls(identity) => (identity, None),
@@ -204,11 +207,17 @@ impl Transport {
         };
         let identity = identity.borrow().clone();
         let identity = identity.ok_or(ConnectionError::Nobody)?;
-        Ok(Some(match trust {
+        let config = match &trust {
             None => identity.tls,
             Some(trust) => Arc::new(trust.server_config(&identity)?),
-        }))
+        };
+        Ok(Some(Tls { config, trust }))
     }
+}
+
+struct Tls {
+    config: Arc<ServerConfig>,
+    trust: Option<Arc<Trust>>,
 }
 
 /// Why a connection ended.
@@ -383,15 +392,16 @@ async fn connection(
 ) -> Result<(), ConnectionError> {
     set_up(&stream, limits).map_err(ConnectionError::Tcp)?;
     let Some(tls) = transport.tls()? else {
-        return Ok(http(stream, Peer::Unknown, router, limits, stop).await?);
+        return Ok(http(stream, Peer::default(), router, limits, stop).await?);
     };
-    let handshake = timeout(limits.handshake, TlsAcceptor::from(tls).accept(stream));
+    let acceptor = TlsAcceptor::from(tls.config);
+    let handshake = timeout(limits.handshake, acceptor.accept(stream));
     let stream = handshake
         .await
         .map_err(io::Error::from)
         .flatten()
         .map_err(ConnectionError::Handshake)?;
-    let peer = Peer::of(stream.get_ref().1.peer_certificates());
+    let peer = Peer::of(tls.trust, stream.get_ref().1.peer_certificates());
     Ok(http(stream, peer, router, limits, stop).await?)
 }
 

@@ -34,6 +34,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 /// The name of the front proxy's certificate.
 const FRONT_PROXY: &str = "front-proxy-client";
@@ -340,9 +341,40 @@ async fn a_new_front_proxy_is_known_from_its_first_connection_on() {
     let after = signed(&successors, "successor", Usage::Client, 1);
     let answer = server.call(Some(&after), &head).await.unwrap();
     assert!(is_let_in(&answer), "{answer:?}");
-    // Who was connected has a name that is not allowed any more.
-    connected.write_all(ask.as_bytes()).await.unwrap();
-    assert_eq!(Answer::read(&mut connected).await.status, 401);
+    // Who was connected was verified by somebody who may not say so any more.
+    is_sent_away(&mut connected, &head).await;
+}
+
+#[tokio::test]
+async fn who_came_too_early_to_be_known_may_come_again() {
+    let server = Server::start().await;
+    let known = server.trust.send_replace(None);
+    let client = Some(&server.front_proxy);
+    let mut early = connect(server.address, &server.authority, client)
+        .await
+        .unwrap();
+    let head = format!("GET {VERSION} HTTP/1.1\r\nhost: a\r\n{ROOT}");
+    early
+        .write_all(format!("{head}\r\n").as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(Answer::read(&mut early).await.status, 503);
+
+    server.trust.send_replace(known);
+    is_sent_away(&mut early, &head).await;
+    let answer = server.call(client, &head).await.unwrap();
+    assert!(is_let_in(&answer), "{answer:?}");
+}
+
+/// Calls on a connection that is older than what is trusted.
+async fn is_sent_away(stream: &mut TlsStream<TcpStream>, head: &str) {
+    let ask = format!("{head}\r\n");
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let answer = Answer::read(stream).await;
+    let message = json(&answer)["message"].to_string();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(message.contains("since this connection began"), "{message}");
+    closed(stream).await;
 }
 
 #[tokio::test]

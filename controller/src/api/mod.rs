@@ -3,6 +3,7 @@
 //! ```text
 //! user ─▶ API server ──TLS, front-proxy certificate, X-Remote-*──▶ :8444
 //!           is ready?               503
+//!           since when?  trust      503   and the connection ends, if it is older
 //!           who calls?   trust      401   the certificate's name, then the headers
 //!           what?        path       400, 404
 //!           may they?    review     403   SubjectAccessReview
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::Method;
+use axum::http::{Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -162,8 +163,12 @@ async fn authorise(
     let trust = trust.ok_or_else(|| {
         ApiError::unavailable("virt-controller does not know yet whom the API server calls as")
     })?;
-    let peer = request.extensions().get().unwrap_or(&Peer::Unknown);
-    let user = User::of(&trust, peer, request.headers())?;
+    let peer: Peer = request.extensions().get().cloned().unwrap_or_default();
+    let then = peer.trust.as_ref();
+    if !then.is_some_and(|then| Arc::ptr_eq(then, &trust)) {
+        return Ok(on_another_connection());
+    }
+    let user = User::of(&trust, &peer, request.headers())?;
     let call = Call::parse(request.uri().path())?;
     let verb = match *request.method() {
         Method::GET => "get",
@@ -174,6 +179,16 @@ async fn authorise(
     request.extensions_mut().insert(user);
     request.extensions_mut().insert(call);
     Ok(next.run(request).await)
+}
+
+/// The answer on a connection whose client was verified by what is not trusted any more, or by
+/// nothing: the API server keeps it, and nobody can tell any more who is at its other end.
+fn on_another_connection() -> Response {
+    let error = ApiError::unavailable(
+        "virt-controller has learned whom the API server calls as since this connection began: \
+         try again",
+    );
+    ([(header::CONNECTION, "close")], error).into_response()
 }
 
 /// Answers a call that takes too long. A stream's time ends when it begins.

@@ -148,10 +148,12 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// Follows the ConfigMap, for ever. `trust` is none while nobody can be trusted.
+/// Follows the ConfigMap, for ever. `trust` is none while nobody can be trusted; it is another one
+/// only when the ConfigMap says something else, since connections that began before are lost.
 pub async fn follow(client: Client, trust: &watch::Sender<Option<Arc<Trust>>>) -> Infallible {
     let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
     let mut objects = pin!(watch_object(api, NAME).default_backoff());
+    let mut known = None;
     while let Some(object) = objects.next().await {
         let object = match object {
             Ok(object) => object,
@@ -161,12 +163,16 @@ pub async fn follow(client: Client, trust: &watch::Sender<Option<Arc<Trust>>>) -
             }
         };
         let data = object.and_then(|object| object.data).unwrap_or_default();
+        if known.as_ref() == Some(&data) {
+            continue;
+        }
         let found = Trust::read(&data);
         match &found {
             Ok(found) => info!("the API server's front proxy is known: {found:?}"),
             Err(error) => warn!("ConfigMap {NAMESPACE}/{NAME}: {}", Chain(error)),
         }
         trust.send_replace(found.ok().map(Arc::new));
+        known = Some(data);
     }
     // A watch does not end.
     std::future::pending().await

@@ -22,12 +22,13 @@ pub struct User {
 }
 
 impl User {
-    /// Whom the front proxy names. From anybody else the same headers are worth nothing.
+    /// Whom the front proxy names. From anybody else the same headers are worth nothing. `peer` is
+    /// to have been verified by this `trust`.
     ///
     /// # Errors
     /// 401 when the connection is not the front proxy's, or names nobody.
     pub fn of(trust: &Trust, peer: &Peer, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let Peer::Verified { common_name } = peer else {
+        let Some(common_name) = &peer.common_name else {
             return Err(ApiError::unauthorized(
                 "only the API server may call: its front-proxy certificate is missing",
             ));
@@ -94,10 +95,15 @@ mod tests {
     use super::*;
     use crate::api::trust::tests::published;
 
-    fn proxy() -> Peer {
-        Peer::Verified {
-            common_name: "front-proxy-client".into(),
+    fn named(common_name: &str) -> Peer {
+        Peer {
+            common_name: Some(common_name.into()),
+            ..Peer::default()
         }
+    }
+
+    fn proxy() -> Peer {
+        named("front-proxy-client")
     }
 
     type Line = (&'static str, &'static [u8]);
@@ -160,13 +166,10 @@ mod tests {
     #[test]
     fn nobody_else_names_anybody() {
         let trust = Trust::read(&published()).unwrap();
-        let named = |common_name: &str| Peer::Verified {
-            common_name: common_name.into(),
-        };
         let alice: Line = ("x-remote-user", b"alice");
         let cases: [(Peer, &[_], _); 6] = [
             (
-                Peer::Unknown,
+                Peer::default(),
                 &[alice],
                 "only the API server may call: its front-proxy certificate is missing",
             ),
