@@ -32,6 +32,50 @@ pub use generated::*;
 /// The socket's file name in the pod's runtime directory.
 pub const SOCKET: &str = "launcher.sock";
 
+/// The refusal of `Vnc` where a session is open and to be preserved. Its status code has other
+/// reasons too; clients behind HTTP know it by these words, which handler and controller pass on.
+pub const VNC_IN_USE: &str = "another VNC session is open";
+
+/// A piece of a stream is this long at least, in bytes, with its padding. h2 holds shorter DATA
+/// frames that wait to be read against their sender, and ends the connection after some hundred.
+const PIECE_MIN: usize = 256;
+
+/// What brings `data` to [`PIECE_MIN`].
+fn padding(data: &[u8]) -> Vec<u8> {
+    vec![0; PIECE_MIN.saturating_sub(data.len())]
+}
+
+impl ConsoleBytes {
+    /// A piece of a console's stream, padded.
+    #[must_use]
+    pub fn of(data: Vec<u8>) -> Self {
+        let padding = padding(&data);
+        Self { data, padding }
+    }
+}
+
+impl VncBytes {
+    /// A piece of a screen's stream, padded.
+    #[must_use]
+    pub fn of(data: Vec<u8>) -> Self {
+        let (padding, preserve) = (padding(&data), false);
+        Self {
+            data,
+            preserve,
+            padding,
+        }
+    }
+
+    /// The first piece of a screen's stream: whether an open session is left alone.
+    #[must_use]
+    pub fn first(preserve: bool) -> Self {
+        Self {
+            preserve,
+            ..Self::default()
+        }
+    }
+}
+
 /// Why a launcher could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {

@@ -48,7 +48,7 @@ impl Machine {
         let (kind, rest) = verbs::stream(self.name.kind, stream);
         let opened =
             websocket::open(&self.cluster, &self.path(kind, &rest), stream.piece()).await?;
-        opened.map_err(|status| refusal::open(&self.name, stream, status))
+        opened.map_err(|status| refusal::open(&self.name, status))
     }
 
     /// The screen, as a PNG.
@@ -61,12 +61,9 @@ impl Machine {
             .cluster
             .call(Method::GET, &self.path(Kind::Vmi, &rest), None)
             .await?;
-        let preserving = Stream::Vnc {
-            preserve_session: true,
-        };
         answer
             .map(|body| body.to_vec())
-            .map_err(|status| refusal::open(&self.name, preserving, status))
+            .map_err(|status| refusal::open(&self.name, status))
     }
 
     /// Asks for `action`.

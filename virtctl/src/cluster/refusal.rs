@@ -1,10 +1,10 @@
 //! What a refusal of the API server means: pure.
 
 use http::StatusCode;
+use launcher_api::VNC_IN_USE;
 use serde::Deserialize;
 
 use crate::print;
-use crate::stream::Stream;
 use crate::target::{CallError, Name, OpenError};
 
 /// The cluster has no Ferrovirt.
@@ -40,21 +40,17 @@ impl Refusal {
     }
 }
 
-/// Why `stream` of the machine `name` was not opened.
-pub(super) fn open(name: &Name, stream: Stream, refusal: Refusal) -> OpenError {
-    let exclusive = matches!(
-        stream,
-        Stream::Vnc {
-            preserve_session: true
-        }
-    );
+/// Why a stream, or a picture, of the machine `name` was not had.
+pub(super) fn open(name: &Name, refusal: Refusal) -> OpenError {
     let (name, code) = (name.clone(), refusal.code);
+    // Whoever is not reached is a 503 too.
+    let in_use = refusal.message.contains(VNC_IN_USE);
     match code {
         StatusCode::BAD_REQUEST => OpenError::NotReady {
             name,
             message: refusal.message,
         },
-        StatusCode::SERVICE_UNAVAILABLE if exclusive => OpenError::InUse {
+        StatusCode::SERVICE_UNAVAILABLE if in_use => OpenError::InUse {
             name,
             message: refusal.message,
         },
@@ -95,7 +91,6 @@ fn plain_line(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Protocol;
     use crate::target::Kind;
 
     fn name() -> Name {
@@ -126,42 +121,38 @@ mod tests {
 
     #[test]
     fn a_code_means_what_the_contract_says() {
-        let vnc = |preserve_session| Stream::Vnc { preserve_session };
-        let port = Stream::Port {
-            port: 22,
-            protocol: Protocol::Tcp,
-        };
-        for (stream, code, shown) in [
+        for (code, message, shown) in [
             (
-                Stream::Console,
                 400,
+                "why",
                 "VM ns/demo is not ready: why; start it, or try again once it runs",
             ),
             (
-                vnc(true),
                 503,
-                "VM ns/demo is in use: why; leave out --preserve-session to take it over",
+                VNC_IN_USE,
+                "VM ns/demo is in use: another VNC session is open; leave out --preserve-session \
+                 to take it over",
             ),
-            (vnc(false), 503, "why; try again"),
-            (port, 504, "why; try again"),
+            (503, "why", "why; try again"),
+            (504, "why", "why; try again"),
             (
-                port,
                 404,
+                "why",
                 "why; `kubectl get vm,vmi -n ns` lists what is there",
             ),
             (
-                Stream::Console,
                 403,
+                "why",
                 "why; ask the cluster's administrator for the right, or choose another --context",
             ),
-            (Stream::Console, 501, "why"),
-            (Stream::Console, 409, "why"),
+            (501, "why", "why"),
+            (409, "why", "why"),
         ] {
             let refusal = Refusal {
                 code: StatusCode::from_u16(code).unwrap(),
-                message: "why".to_owned(),
+                message: message.to_owned(),
             };
-            assert_eq!(open(&name(), stream, refusal).to_string(), shown, "{code}");
+            assert_eq!(open(&name(), refusal).to_string(), shown, "{code}");
         }
     }
 }

@@ -22,7 +22,7 @@ use launcher_api::local::{self, LocalVm};
 use launcher_api::{
     ConsoleBytes, GetDomainXmlRequest, GetGuestInfoRequest, GetStatusRequest, PauseRequest, Phase,
     ResetRequest, ScreenshotRequest, ShutdownRequest, SoftRebootRequest, Status, UnpauseRequest,
-    VncBytes,
+    VNC_IN_USE, VncBytes,
 };
 use serde_json::Value;
 use tokio::time::timeout;
@@ -130,16 +130,15 @@ impl Machine {
                 Ok(opened.await?)
             }
             Stream::Vnc { preserve_session } => {
-                let first = VncBytes {
-                    data: vec![],
-                    preserve: preserve_session,
-                };
+                let first = VncBytes::first(preserve_session);
                 let opened = self.duplex(first, async |client, typed| client.vnc(typed).await);
                 opened.await.map_err(|error| match error {
-                    CallError::Unavailable { message } if preserve_session => OpenError::InUse {
-                        name: self.name.clone(),
-                        message,
-                    },
+                    CallError::Unavailable { message } if message.contains(VNC_IN_USE) => {
+                        OpenError::InUse {
+                            name: self.name.clone(),
+                            message,
+                        }
+                    }
                     error => error.into(),
                 })
             }

@@ -29,7 +29,7 @@ pub(super) trait Message: Unpin + Send + 'static {
 
 impl Message for ConsoleBytes {
     fn of(data: Vec<u8>) -> Self {
-        Self { data }
+        Self::of(data)
     }
 
     fn data(self) -> Vec<u8> {
@@ -39,8 +39,7 @@ impl Message for ConsoleBytes {
 
 impl Message for VncBytes {
     fn of(data: Vec<u8>) -> Self {
-        let preserve = false;
-        Self { data, preserve }
+        Self::of(data)
     }
 
     fn data(self) -> Vec<u8> {

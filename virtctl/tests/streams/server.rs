@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use futures::{SinkExt as _, StreamExt as _};
+use launcher_api::VNC_IN_USE;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Runtime;
@@ -86,8 +87,9 @@ async fn answer(mut client: TcpStream, calls: Calls) {
             refuse(&mut client, 400, "VMI is not running").await;
         }
         ["busy", "vnc", "preserveSession=true"] => {
-            refuse(&mut client, 503, "somebody else looks at it").await;
+            refuse(&mut client, 503, VNC_IN_USE).await;
         }
+        ["lost", "vnc", ..] => refuse(&mut client, 503, "no virt-handler runs there").await,
         [_, "vnc", "screenshot", _] => {
             let head = format!(
                 "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",

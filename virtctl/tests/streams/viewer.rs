@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use launcher_api::VNC_IN_USE;
+
 use super::server::PICTURE;
 use super::{Cluster, MOMENT, Running, stderr};
 
@@ -65,8 +67,22 @@ fn a_session_of_somebody_else_is_left_alone_where_asked() {
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty(), "no port where there is no screen");
     let said = stderr(&output);
-    assert!(said.contains("somebody else looks at it"), "{said}");
+    assert!(said.contains(VNC_IN_USE), "{said}");
     assert!(said.contains("--preserve-session"), "{said}");
+}
+
+#[test]
+fn a_screen_that_cannot_be_reached_is_not_in_use() {
+    let cluster = Cluster::new();
+    for arguments in [
+        &["vnc", "lost", "--proxy-only", "--preserve-session"][..],
+        &["screenshot", "lost", "--file=-"],
+    ] {
+        let output = cluster.virtctl(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let expected = "virtctl: no virt-handler runs there; try again\n";
+        assert_eq!(stderr(&output), expected, "{arguments:?}");
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) struct Vnc {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VncError {
     /// The caller would not end the one that is open.
-    #[error("another VNC session is open")]
+    #[error("{}", launcher_api::VNC_IN_USE)]
     InUse,
     /// Nobody listens.
     #[error("the VM has no graphics device, or does not run: cannot reach its VNC server")]
@@ -102,11 +102,7 @@ async fn relay<E>(
         loop {
             let count = from.read(&mut buffer).await?;
             let data = buffer[..count].to_vec();
-            let bytes = VncBytes {
-                data,
-                preserve: false,
-            };
-            if count == 0 || output.send(Ok(bytes)).await.is_err() {
+            if count == 0 || output.send(Ok(VncBytes::of(data))).await.is_err() {
                 return Ok(());
             }
         }
@@ -134,8 +130,8 @@ mod tests {
 
     fn bytes(data: &[u8], preserve: bool) -> VncBytes {
         VncBytes {
-            data: data.to_vec(),
             preserve,
+            ..VncBytes::of(data.to_vec())
         }
     }
 
