@@ -131,9 +131,9 @@ fn door(url: &str) -> io::Result<NamedTempFile> {
         .suffix(".html")
         .permissions(Permissions::from_mode(0o600))
         .tempfile()?;
-    write!(
+    writeln!(
         door,
-        "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\">\n"
+        "<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\">"
     )?;
     Ok(door)
 }
