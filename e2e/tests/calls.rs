@@ -354,7 +354,7 @@ impl Ticks {
         // What an earlier session left running ends.
         let command = "\x03while :; do echo tick; sleep 0.2; done\n";
         let data = command.as_bytes().to_vec();
-        typed.send(ConsoleBytes { data }).await.unwrap();
+        typed.send(ConsoleBytes::of(data)).await.unwrap();
         Self {
             _typed: typed,
             output,
@@ -409,11 +409,7 @@ struct Screen {
 impl Screen {
     async fn open(client: &mut Client, preserve: bool) -> Result<Self, Refusal> {
         let (mut input, stream) = mpsc::channel(1);
-        let first = VncBytes {
-            data: vec![],
-            preserve,
-        };
-        input.send(first).await.unwrap();
+        input.send(VncBytes::first(preserve)).await.unwrap();
         let output = client.vnc(stream).await?.into_inner();
         Ok(Self {
             input,
@@ -434,12 +430,7 @@ impl Screen {
     }
 
     async fn send(&mut self, data: &[u8]) {
-        let data = data.to_vec();
-        let bytes = VncBytes {
-            data,
-            preserve: false,
-        };
-        self.input.send(bytes).await.unwrap();
+        self.input.send(VncBytes::of(data.to_vec())).await.unwrap();
     }
 
     /// RFC 6143, section 7.1 to 7.3; returns width and height.

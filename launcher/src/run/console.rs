@@ -56,7 +56,7 @@ pub async fn attach(mut client: LauncherClient<Channel>) -> Result<Left, Console
     loop {
         tokio::select! {
             bytes = printed.next() => match bytes {
-                Some(Ok(ConsoleBytes { data })) => {
+                Some(Ok(ConsoleBytes { data, .. })) => {
                     output.write_all(&data).await?;
                     output.flush().await?;
                 }
@@ -65,7 +65,7 @@ pub async fn attach(mut client: LauncherClient<Channel>) -> Result<Left, Console
             count = input.read(&mut buffer) => {
                 let typed = &buffer[..count?];
                 let (before, escaped) = until_escape(typed);
-                let sent = keys.send(ConsoleBytes { data: before.to_vec() }).await;
+                let sent = keys.send(ConsoleBytes::of(before.to_vec())).await;
                 if sent.is_err() {
                     return Ok(Left::ByLauncher);
                 }

@@ -195,8 +195,7 @@ impl Console {
     fn hand_over(&mut self, permit: Result<OwnedPermit<Piece>, SendError<()>>) {
         match permit {
             Ok(permit) => {
-                let data = self.take();
-                permit.send(Ok(ConsoleBytes { data }));
+                permit.send(Ok(ConsoleBytes::of(self.take())));
             }
             // What is typed and on its way still comes.
             Err(_) => self.end_output(),
