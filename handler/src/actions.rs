@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use kube_client::ResourceExt;
 use launcher_api::{
     ConsoleBytes, FreezeRequest, GetGuestInfoRequest, GuestInfo, PauseRequest, Phase, ResetRequest,
     ScreenshotBytes, ScreenshotRequest, ShutdownRequest, SoftRebootRequest, UnfreezeRequest,
@@ -25,6 +26,17 @@ const AGENT: Duration = Duration::from_secs(60);
 
 /// The longest refusal, in characters.
 const REFUSAL: usize = 250;
+
+/// The VMI that something is asked of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid: what was meant for a VMI is not done to another that has taken its name since.
+    pub uid: String,
+}
 
 /// Something to do with a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +96,10 @@ pub enum ActionError {
 /// [`ActionError`]; nothing has been done then, but where no answer came.
 pub async fn act(
     launchers: &Launchers,
-    namespace: &str,
-    name: &str,
+    instance: &Instance,
     action: Action,
 ) -> Result<(), ActionError> {
-    let mut client = launcher(launchers, namespace, name)?.client;
+    let mut client = launcher(launchers, instance)?.client;
     match action {
         Action::Pause => done(CALL, client.pause(PauseRequest {})).await.map(drop),
         Action::Unpause => done(CALL, client.unpause(UnpauseRequest {}))
@@ -121,10 +132,9 @@ pub async fn act(
 /// [`ActionError`], [`Refused`](ActionError::Refused) where no agent is connected.
 pub async fn guest_info(
     launchers: &Launchers,
-    namespace: &str,
-    name: &str,
+    instance: &Instance,
 ) -> Result<GuestInfo, ActionError> {
-    let mut client = launcher(launchers, namespace, name)?.client;
+    let mut client = launcher(launchers, instance)?.client;
     done(AGENT, client.get_guest_info(GetGuestInfoRequest {})).await
 }
 
@@ -134,11 +144,10 @@ pub async fn guest_info(
 /// [`ActionError`], [`NotReady`](ActionError::NotReady) where the VM has no console or does not run.
 pub async fn console(
     launchers: &Launchers,
-    namespace: &str,
-    name: &str,
+    instance: &Instance,
     typed: impl futures::Stream<Item = ConsoleBytes> + Send + 'static,
 ) -> Result<Opened<ConsoleBytes>, ActionError> {
-    let mut stream = stream(launchers, namespace, name).await?;
+    let mut stream = stream(launchers, instance).await?;
     let printed = streamed(stream.client.console(typed)).await?;
     Ok(Opened::new(printed, stream))
 }
@@ -151,11 +160,10 @@ pub async fn console(
 /// [`Unavailable`](ActionError::Unavailable) where a session is open and to be preserved.
 pub async fn vnc(
     launchers: &Launchers,
-    namespace: &str,
-    name: &str,
+    instance: &Instance,
     acted: impl futures::Stream<Item = VncBytes> + Send + 'static,
 ) -> Result<Opened<VncBytes>, ActionError> {
-    let mut stream = stream(launchers, namespace, name).await?;
+    let mut stream = stream(launchers, instance).await?;
     let shown = streamed(stream.client.vnc(acted)).await?;
     Ok(Opened::new(shown, stream))
 }
@@ -166,11 +174,10 @@ pub async fn vnc(
 /// [`ActionError`], [`NotReady`](ActionError::NotReady) where the VM has no screen or does not run.
 pub async fn screenshot(
     launchers: &Launchers,
-    namespace: &str,
-    name: &str,
+    instance: &Instance,
     move_cursor: bool,
 ) -> Result<Opened<ScreenshotBytes>, ActionError> {
-    let mut stream = stream(launchers, namespace, name).await?;
+    let mut stream = stream(launchers, instance).await?;
     let request = ScreenshotRequest { move_cursor };
     let picture = streamed(stream.client.screenshot(request)).await?;
     Ok(Opened::new(picture, stream))
@@ -201,24 +208,34 @@ impl<T> Opened<T> {
 }
 
 /// A connection for a stream of a VM that runs.
-async fn stream(launchers: &Launchers, namespace: &str, name: &str) -> Result<Stream, ActionError> {
-    let launcher = launcher(launchers, namespace, name)?;
+async fn stream(launchers: &Launchers, instance: &Instance) -> Result<Stream, ActionError> {
+    let launcher = launcher(launchers, instance)?;
     let stream = within(CALL, launcher.stream()).await?;
     let missing = match stream.status.phase() {
         Phase::Running | Phase::Paused | Phase::ShuttingDown => return Ok(stream),
         Phase::Unspecified | Phase::Starting => "does not run yet",
         Phase::Succeeded | Phase::Failed => "has ended",
     };
+    let Instance {
+        namespace, name, ..
+    } = instance;
     let message = format!("virtualmachineinstance {namespace}/{name} {missing}");
     Err(ActionError::NotReady(message))
 }
 
-fn launcher(launchers: &Launchers, namespace: &str, name: &str) -> Result<Launcher, ActionError> {
-    let launcher = launchers.get(namespace, name);
-    launcher.ok_or_else(|| ActionError::NotHere {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    })
+fn launcher(launchers: &Launchers, instance: &Instance) -> Result<Launcher, ActionError> {
+    let Instance {
+        namespace,
+        name,
+        uid,
+    } = instance;
+    launchers
+        .get(namespace, name)
+        .filter(|launcher| launcher.vmi().uid().unwrap_or_default() == *uid)
+        .ok_or_else(|| ActionError::NotHere {
+            namespace: namespace.clone(),
+            name: name.clone(),
+        })
 }
 
 /// The beginning of a stream. What a VM cannot stream now, clients ask for again.

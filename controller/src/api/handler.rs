@@ -87,6 +87,8 @@ pub(super) struct Handler {
     tls: Arc<ClientConfig>,
     /// Where the instance's calls are.
     base: String,
+    /// The instance's: what is meant for it is not done to another that has taken its name.
+    uid: String,
 }
 
 impl Handler {
@@ -124,6 +126,7 @@ impl Handler {
                 namespace.unwrap_or_default(),
                 name.unwrap_or_default()
             ),
+            uid: metadata.uid.clone().unwrap_or_default(),
         })
     }
 
@@ -172,7 +175,8 @@ impl Handler {
     ) -> Result<Response<Incoming>, ApiError> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        let uri = format!("{}/{call}", self.base).parse();
+        let and = if call.contains('?') { '&' } else { '?' };
+        let uri = format!("{}/{call}{and}uid={}", self.base, self.uid).parse();
         *request.uri_mut() = uri.map_err(|_| ApiError::no_such_call())?;
         let headers = request.headers_mut();
         headers.insert(header::HOST, HeaderValue::from_static(HANDLER));

@@ -1,8 +1,10 @@
 //! The calls, and what an error looks like.
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
@@ -11,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::stream;
-use crate::actions::{self, Action, ActionError};
+use crate::actions::{self, Action, ActionError, Instance};
 use crate::launchers::Launchers;
 
 /// Where a VMI's calls begin.
@@ -70,14 +72,37 @@ pub(super) fn router(launchers: Launchers) -> Router {
         .with_state(launchers)
 }
 
-/// Which VMI is meant.
-pub(super) type Instance = Path<(String, String)>;
+/// By its path, and the uid in its query.
+impl<S: Send + Sync> FromRequestParts<S> for Instance {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        #[derive(Deserialize)]
+        struct Meant {
+            uid: String,
+        }
+
+        let path = Path::from_request_parts(parts, state).await;
+        let Path((namespace, name)) = path.map_err(IntoResponse::into_response)?;
+        let Query(Meant { uid }) = Query::try_from_uri(&parts.uri).map_err(|wrong| odd(&wrong))?;
+        Ok(Self {
+            namespace,
+            name,
+            uid,
+        })
+    }
+}
+
+/// What is wrong with a query.
+pub(super) fn odd(wrong: &QueryRejection) -> Response {
+    let wrong = wrong.body_text();
+    let message = format!("the options are not understood: {wrong}");
+    failure(StatusCode::BAD_REQUEST, "BadRequest", &message)
+}
 
 fn does(action: fn(&Options) -> Action) -> axum::routing::MethodRouter<Launchers> {
     put(
-        move |State(launchers): State<Launchers>,
-              Path((namespace, name)): Instance,
-              body: Bytes| async move {
+        move |State(launchers): State<Launchers>, instance: Instance, body: Bytes| async move {
             let options = match &body[..] {
                 [] => Options::default(),
                 body => match serde_json::from_slice(body) {
@@ -88,7 +113,7 @@ fn does(action: fn(&Options) -> Action) -> axum::routing::MethodRouter<Launchers
                     }
                 },
             };
-            match actions::act(&launchers, &namespace, &name, action(&options)).await {
+            match actions::act(&launchers, &instance, action(&options)).await {
                 Ok(()) => StatusCode::ACCEPTED.into_response(),
                 Err(error) => error.into_response(),
             }
@@ -98,8 +123,8 @@ fn does(action: fn(&Options) -> Action) -> axum::routing::MethodRouter<Launchers
 
 fn tells(show: fn(&GuestInfo) -> Value) -> axum::routing::MethodRouter<Launchers> {
     get(
-        move |State(launchers): State<Launchers>, Path((namespace, name)): Instance| async move {
-            match actions::guest_info(&launchers, &namespace, &name).await {
+        move |State(launchers): State<Launchers>, instance: Instance| async move {
+            match actions::guest_info(&launchers, &instance).await {
                 Ok(told) => Json(show(&told)).into_response(),
                 Err(error) => error.into_response(),
             }

@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::extract::{FromRequestParts, Query, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -33,8 +33,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::routes::{Instance, failure};
-use crate::actions::{self, Opened};
+use super::routes::{failure, odd};
+use crate::actions::{self, Instance, Opened};
 use crate::launchers::Launchers;
 use crate::listener::Place;
 
@@ -61,11 +61,7 @@ impl<S: Sync> FromRequestParts<S> for Options {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        let Query(options) = Query::try_from_uri(&parts.uri).map_err(|rejection| {
-            let wrong = rejection.body_text();
-            let message = format!("the options are not understood: {wrong}");
-            failure(StatusCode::BAD_REQUEST, "BadRequest", &message)
-        })?;
+        let Query(options) = Query::try_from_uri(&parts.uri).map_err(|wrong| odd(&wrong))?;
         Ok(options)
     }
 }
@@ -73,12 +69,12 @@ impl<S: Sync> FromRequestParts<S> for Options {
 /// The guest's serial console.
 pub(super) async fn console(
     State(launchers): State<Launchers>,
-    Path((namespace, name)): Instance,
+    instance: Instance,
     upgrade: Upgrade,
 ) -> Result<Response, Response> {
     let (pieces, typed) = mpsc::channel(1);
-    let typed = ReceiverStream::new(typed).map(|data| ConsoleBytes { data });
-    let printed = actions::console(&launchers, &namespace, &name, typed).await;
+    let typed = ReceiverStream::new(typed).map(ConsoleBytes::of);
+    let printed = actions::console(&launchers, &instance, typed).await;
     let printed = printed.map_err(IntoResponse::into_response)?;
     Ok(upgrade.carry(pieces, printed, |bytes| bytes.data))
 }
@@ -86,21 +82,15 @@ pub(super) async fn console(
 /// The VM's screen, as its VNC server has it.
 pub(super) async fn vnc(
     State(launchers): State<Launchers>,
-    Path((namespace, name)): Instance,
+    instance: Instance,
     options: Options,
     upgrade: Upgrade,
 ) -> Result<Response, Response> {
-    let first = VncBytes {
-        data: vec![],
-        preserve: options.preserve_session,
-    };
+    let first = VncBytes::first(options.preserve_session);
     let (pieces, acted) = mpsc::channel(1);
-    let acted = ReceiverStream::new(acted).map(|data| VncBytes {
-        data,
-        preserve: false,
-    });
+    let acted = ReceiverStream::new(acted).map(VncBytes::of);
     let acted = stream::iter([first]).chain(acted);
-    let shown = actions::vnc(&launchers, &namespace, &name, acted).await;
+    let shown = actions::vnc(&launchers, &instance, acted).await;
     let shown = shown.map_err(IntoResponse::into_response)?;
     Ok(upgrade.carry(pieces, shown, |bytes| bytes.data))
 }
@@ -108,10 +98,10 @@ pub(super) async fn vnc(
 /// The VM's screen, as a PNG.
 pub(super) async fn screenshot(
     State(launchers): State<Launchers>,
-    Path((namespace, name)): Instance,
+    instance: Instance,
     options: Options,
 ) -> Result<Response, Response> {
-    let picture = actions::screenshot(&launchers, &namespace, &name, options.move_cursor).await;
+    let picture = actions::screenshot(&launchers, &instance, options.move_cursor).await;
     let picture = picture.map_err(IntoResponse::into_response)?;
     let pieces = stream::try_unfold(picture, async |mut picture| {
         let piece = picture.next().await?;

@@ -171,8 +171,10 @@ impl Node {
     ) -> Option<(u16, Value)> {
         let asked = async {
             let mut stream = self.connect(server, client).await?;
+            // The machine of the tests has no uid.
+            let query = if call.contains('?') { "" } else { "?uid=" };
             let request = format!(
-                "{call} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                "{call}{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
             );
             stream.write_all(request.as_bytes()).await.ok()?;
@@ -242,6 +244,20 @@ async fn calls_have_the_launchers_answer_or_an_error_as_the_api_server_has_them(
             404,
             "does not run on this node",
         ),
+        // Another has its name.
+        (
+            format!("PUT {ONE}/shutdown?uid=another"),
+            "",
+            404,
+            "does not run on this node",
+        ),
+        (
+            format!("GET {ONE}/userlist?uid=another"),
+            "",
+            404,
+            "not run",
+        ),
+        (format!("PUT {ONE}/shutdown?for=all"), "", 400, "`uid`"),
         (format!("PUT {ONE}/explode"), "", 404, "no such call"),
         (
             format!("PUT {ONE}/freeze"),

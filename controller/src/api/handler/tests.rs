@@ -131,7 +131,13 @@ fn calls() -> Router {
         move || async move { (StatusCode::from_u16(code).unwrap(), status.to_string()) }
     };
     let instance = Router::new()
-        .route("/pause", axum::routing::put(async || StatusCode::ACCEPTED))
+        .route(
+            "/pause",
+            axum::routing::put(async |call: Call| match call.uri().query() {
+                Some("uid=7") => StatusCode::ACCEPTED,
+                _ => StatusCode::BAD_REQUEST,
+            }),
+        )
         .route(
             "/freeze",
             axum::routing::put(async |body: Bytes| match &body[..] {
@@ -163,6 +169,7 @@ fn known(address: SocketAddr, authority: &Bundle) -> Handler {
         address,
         tls: Arc::new(authority.client_config(&certificate).unwrap()),
         base: "/v1/namespaces/n/virtualmachineinstances/one".to_owned(),
+        uid: "7".to_owned(),
     }
 }
 

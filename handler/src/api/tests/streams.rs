@@ -44,7 +44,9 @@ impl Node {
             whole if whole.starts_with('/') => whole.to_owned(),
             call => format!("{ONE}/{call}"),
         };
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n");
+        let and = if path.contains('?') { '&' } else { '?' };
+        let uid = if path.contains("uid") { "" } else { "uid=" };
+        let request = format!("GET {path}{and}{uid} HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut head = vec![];
         while !head.ends_with(b"\r\n\r\n") {
@@ -84,10 +86,7 @@ fn vnc(first: VncBytes, input: Streaming<VncBytes>) -> Answer<Bytes<VncBytes>> {
 
 /// Sends without end, until its client ends.
 fn flood(_: VncBytes, mut input: Streaming<VncBytes>) -> Answer<Bytes<VncBytes>> {
-    let screens = pattern(0).map(|data| VncBytes {
-        data,
-        preserve: false,
-    });
+    let screens = pattern(0).map(VncBytes::of);
     let ended = async move { while let Ok(Some(_)) = input.message().await {} };
     let screens = futures::stream::iter(screens.map(Ok)).take_until(Box::pin(ended));
     Ok(Response::new(Box::pin(screens)))
@@ -176,6 +175,12 @@ async fn what_cannot_be_streamed_is_refused_before_the_upgrade() {
         ("vnc?preserveSession=true", 503, "another VNC session"),
         ("vnc?preserveSession=perhaps", 400, "preserveSession"),
         (&other, 404, "default/other does not run on this node"),
+        ("console?uid=another", 404, "does not run on this node"),
+        (
+            "vnc/screenshot?uid=another",
+            404,
+            "does not run on this node",
+        ),
     ];
     for (call, code, message) in cases {
         refused(&node, &ours, call, code, message).await;
@@ -214,7 +219,7 @@ async fn a_launchers_end_is_told_apart_from_its_death() {
     let (mut node, ours) = node(|launcher| {
         launcher.console = |_| {
             let data = b"bye".to_vec();
-            let last = tokio_stream::once(Ok(ConsoleBytes { data }));
+            let last = tokio_stream::once(Ok(ConsoleBytes::of(data)));
             Ok(Response::new(Box::pin(last)))
         };
         launcher.vnc = vnc;
