@@ -110,8 +110,9 @@ pub(super) async fn act(
     action.check(&vmi, dry_run)?;
     if dry_run == DryRun(false) {
         let handler = Handler::of(&context, &vmi).await?;
-        let done = handler.put(action.name(), &options).await;
-        done.map_err(|error| gone(&named, error))?;
+        if let Err(error) = handler.put(action.name(), &options).await {
+            return Err(unknown(&context, &named, &vmi, error).await);
+        }
     }
     Ok(StatusCode::ACCEPTED)
 }
@@ -127,8 +128,10 @@ pub(super) async fn ask(
         return Err(Object::vmi(&named.name).conflict("VMI is not running"));
     }
     let handler = Handler::of(&context, &vmi).await?;
-    let answer = handler.get(question.name()).await;
-    answer.map_err(|error| gone(&named, error))
+    match handler.get(question.name()).await {
+        Ok(answer) => Ok(answer),
+        Err(error) => Err(unknown(&context, &named, &vmi, error).await),
+    }
 }
 
 /// The instance.
@@ -144,12 +147,30 @@ pub(in crate::api) async fn find(
     vmi.ok_or_else(|| Object::vmi(name).not_found())
 }
 
-/// The handler knows no such guest: it has just ended, for the instance is there.
-fn gone(Named { name, .. }: &Named, error: ApiError) -> ApiError {
+/// Where the handler knows no such guest, the instance says why.
+async fn unknown(
+    context: &ApiContext,
+    named: &Named,
+    vmi: &VirtualMachineInstance,
+    error: ApiError,
+) -> ApiError {
     match error.code() {
-        StatusCode::NOT_FOUND => Object::vmi(name).conflict("VMI is not running"),
+        StatusCode::NOT_FOUND => match find(context, named).await {
+            Ok(now) => not_told(vmi, &now),
+            Err(error) => error,
+        },
         _ => error,
     }
+}
+
+/// It has just ended, or the handler has just started.
+fn not_told(vmi: &VirtualMachineInstance, now: &VirtualMachineInstance) -> ApiError {
+    if now.metadata.uid == vmi.metadata.uid && phase(now) == Phase::Running {
+        let why = "virt-handler on the VMI's node does not know its launcher yet: try again";
+        return ApiError::unavailable(why);
+    }
+    let name = vmi.metadata.name.as_deref().unwrap_or_default();
+    Object::vmi(name).conflict("VMI is not running")
 }
 
 fn is_paused(vmi: &VirtualMachineInstance) -> bool {
@@ -224,6 +245,24 @@ mod tests {
         for (action, paused, expected) in cases {
             let found = checked(action, &instance("Running", false, paused), true);
             assert_eq!(found.map(|(code, _)| code), expected, "{action:?} {paused}");
+        }
+    }
+
+    #[test]
+    fn a_guest_that_the_handler_does_not_know_has_ended_or_is_to_be_asked_again() {
+        let other = |mut vmi: VirtualMachineInstance| {
+            vmi.metadata.uid = Some("8".to_owned());
+            vmi
+        };
+        let vmi = instance("Running", false, false);
+        let cases = [
+            (instance("Running", false, false), 503),
+            (instance("Succeeded", false, false), 409),
+            (other(instance("Running", false, false)), 409),
+        ];
+        for (now, code) in cases {
+            let error = not_told(&vmi, &now);
+            assert_eq!(error.code().as_u16(), code, "{now:?}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! Starting and stopping machines: one write each, of what [`plan`] decides.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -8,18 +10,26 @@ use kube_client::Api;
 use kube_client::api::{self, PatchParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::Named;
 use super::options::{self, DryRun};
 use super::plan::{Patch, Verb, plan};
 use crate::api::handler::Handler;
 use crate::api::{ApiContext, ApiError, Object};
+use crate::reconcile::vmi::{is_final, phase};
 
 /// The field manager of what is written in users' names.
 const MANAGER: &str = "virt-controller-api";
 
 /// How often a machine that changes all the time is looked at.
 const ATTEMPTS: usize = 5;
+
+/// How long somebody is looked for who can tell a guest to hurry.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The pause before that is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Does what the body of `verb` says.
 pub(super) async fn act<T: Default + DeserializeOwned>(
@@ -43,7 +53,7 @@ pub(super) async fn act<T: Default + DeserializeOwned>(
             written => written?,
         }
         if let (Some(vmi), Some(grace), DryRun(false)) = (vmi, plan.shutdown, dry_run) {
-            hurry(&context, &vmi, grace).await?;
+            hurry(&context, &vmis, &vmi, grace).await?;
         }
         return Ok(StatusCode::ACCEPTED);
     }
@@ -77,25 +87,76 @@ async fn write(
 }
 
 /// Gives the guest of an instance that is to stop less time than it would have.
+///
+/// # Errors
+/// 503 where nobody can be told for a while, and the instance lives; what the handler says.
 async fn hurry(
     context: &ApiContext,
+    vmis: &Api<VirtualMachineInstance>,
     vmi: &VirtualMachineInstance,
     grace: u32,
 ) -> Result<(), ApiError> {
-    let told = async {
-        let handler = Handler::of(context, vmi).await?;
-        let options = json!({"gracePeriodSeconds": grace});
-        handler.put("shutdown", &options).await
-    };
-    match told.await {
-        Ok(()) => Ok(()),
-        // It has ended by itself.
-        Err(error) if matches!(error.code(), StatusCode::NOT_FOUND | StatusCode::CONFLICT) => {
-            Ok(())
+    let options = json!({"gracePeriodSeconds": grace});
+    let begun = Instant::now();
+    loop {
+        let told = async {
+            let handler = Handler::of(context, vmi).await?;
+            handler.put("shutdown", &options).await
+        };
+        let Err(error) = told.await else {
+            return Ok(());
+        };
+        let message = format!("it stops, but within its own grace period: {error}");
+        // A guest that has just ended cannot be told, and a handler that has just started knows
+        // none yet: the instance says which.
+        if !matches!(
+            error.code(),
+            StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::SERVICE_UNAVAILABLE
+        ) {
+            return Err(ApiError::new(error.code(), message));
         }
-        Err(error) => {
-            let message = format!("it stops, but within its own grace period: {error}");
-            Err(ApiError::new(error.code(), message))
+        let name = vmi.metadata.name.as_deref().unwrap_or_default();
+        if is_over(vmi, vmis.get_opt(name).await?.as_ref()) {
+            return Ok(());
+        }
+        if begun.elapsed() >= PATIENCE {
+            return Err(ApiError::unavailable(format!("{message}; try again")));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The instance has ended, as what has its name `now` tells.
+fn is_over(vmi: &VirtualMachineInstance, now: Option<&VirtualMachineInstance>) -> bool {
+    now.is_none_or(|now| now.metadata.uid != vmi.metadata.uid || is_final(phase(now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_over_when_its_name_is_no_longer_that_of_one_that_lives() {
+        let instance = |uid: &str, phase: &str| -> VirtualMachineInstance {
+            serde_json::from_value(json!({
+                "metadata": {"name": "one", "uid": uid},
+                "spec": {"domain": {"devices": {}}},
+                "status": {"phase": phase},
+            }))
+            .unwrap()
+        };
+        let vmi = instance("7", "Running");
+        let cases = [
+            (None, true),
+            (Some(("8", "Running")), true),
+            (Some(("7", "Succeeded")), true),
+            (Some(("7", "Failed")), true),
+            (Some(("7", "Running")), false),
+            (Some(("7", "Unknown")), false),
+        ];
+        for (now, expected) in cases {
+            let found = now.map(|(uid, phase)| instance(uid, phase));
+            assert_eq!(is_over(&vmi, found.as_ref()), expected, "{now:?}");
         }
     }
 }
