@@ -383,7 +383,8 @@ async fn streams_have_places_and_are_told_of_the_end() {
     let streams = Streams::new(told);
     let mut places = Vec::new();
     let refused = loop {
-        match streams.take() {
+        // Each of another machine.
+        match streams.take("n", &places.len().to_string()) {
             Ok(place) => places.push(place),
             Err(error) => break error,
         }
@@ -391,9 +392,9 @@ async fn streams_have_places_and_are_told_of_the_end() {
     assert_eq!(refused.code(), StatusCode::TOO_MANY_REQUESTS);
     let places_at_first = places.len();
     drop(places.pop());
-    places.push(streams.take().unwrap());
+    places.push(streams.take("n", "one").unwrap());
     assert_eq!(places.len(), places_at_first);
-    assert!(streams.take().is_err());
+    assert!(streams.take("n", "two").is_err());
 
     let mut place = places.pop().unwrap();
     drop((streams, places));

@@ -15,6 +15,7 @@
 mod discovery;
 mod handler;
 mod path;
+mod places;
 mod portforward;
 mod review;
 mod status;
@@ -34,10 +35,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use kube_client::Client;
 use rustls::ClientConfig;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub use path::{Call, PathError};
+pub use places::{Place, Streams};
 pub use status::{ApiError, Object};
 pub use trust::{Trust, TrustError, follow};
 pub use user::User;
@@ -53,9 +55,6 @@ pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
 pub fn service_names() -> [String; VERSIONS.len()] {
     VERSIONS.map(|version| format!("{version}.{GROUP}"))
 }
-
-/// The most streams at a time. A stalled one takes less than 256 KiB.
-const STREAMS: usize = 512;
 
 /// What calls are answered with.
 #[derive(Clone)]
@@ -73,57 +72,6 @@ pub struct ApiContext {
     pub handlers: watch::Receiver<Option<Arc<ClientConfig>>>,
     /// The streams.
     pub streams: Streams,
-}
-
-/// Places for streams: consoles, screens and ports, which outlive the request that began them.
-#[derive(Clone, Debug)]
-pub struct Streams {
-    places: Arc<Semaphore>,
-    ending: watch::Receiver<bool>,
-}
-
-impl Streams {
-    /// `ending` becomes true when streams are to end. Once they have, nobody but the receivers of
-    /// [`ApiContext`] is left of those that wait for it.
-    pub fn new(ending: watch::Receiver<bool>) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(STREAMS)),
-            ending,
-        }
-    }
-
-    /// Takes a place, to be kept until the stream is closed.
-    ///
-    /// # Errors
-    /// 429 when there is none left.
-    pub fn take(&self) -> Result<Place, ApiError> {
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| {
-            ApiError::new(
-                axum::http::StatusCode::TOO_MANY_REQUESTS,
-                format!("{STREAMS} streams are open: close one, or try again later"),
-            )
-        })?;
-        Ok(Place {
-            ending: self.ending.clone(),
-            _place: place,
-        })
-    }
-}
-
-/// A stream's place.
-#[derive(Debug)]
-pub struct Place {
-    ending: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Place {
-    /// Returns when the stream is to end because the process does.
-    pub async fn ending(&mut self) {
-        // Who would say so is gone: so is the process, nearly.
-        let _ = self.ending.wait_for(|ending| *ending).await;
-    }
 }
 
 /// All that is served at the API's port.

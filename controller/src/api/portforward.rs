@@ -81,7 +81,8 @@ async fn forward(
 ) -> Result<Response, ApiError> {
     let client = Upgrade::of(&mut request)?;
     let (port, protocol) = asked.port()?;
-    let place = context.streams.take()?;
+    let Named { namespace, name } = &asked.named;
+    let place = context.streams.take(namespace, name)?;
     let vmi = find(&context, &asked.named).await?;
     running(&vmi)?;
     let guest = SocketAddr::new(address(&vmi)?, port);

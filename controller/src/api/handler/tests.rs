@@ -265,7 +265,7 @@ async fn open(
 ) -> Result<Response, ApiError> {
     let (handler, streams) = state;
     let client = Upgrade::of(&mut call)?;
-    let place = streams.take()?;
+    let place = streams.take("n", "one")?;
     let stream = call.uri().path().trim_start_matches('/').to_owned();
     let guest = handler.open(&stream).await?;
     Ok(client.serve_bytes(guest, place))

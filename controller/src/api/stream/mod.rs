@@ -90,7 +90,7 @@ async fn open(
     call: &str,
 ) -> Result<Response, ApiError> {
     let client = Upgrade::of(&mut request)?;
-    let place = context.streams.take()?;
+    let place = context.streams.take(&named.namespace, &named.name)?;
     let vmi = find(context, named).await?;
     device.check(&vmi)?;
     let handler = Handler::of(context, &vmi).await?;
