@@ -82,8 +82,12 @@ fn start(
     vm: &VirtualMachine,
     vmi: Option<&VirtualMachineInstance>,
 ) -> Result<Plan, String> {
-    let ended = vmi.map(|vmi| (vmi, phase(vmi)));
-    if ended.is_some_and(|(_, phase)| !is_final(phase)) {
+    let ended = vmi
+        .map(|vmi| (vmi, phase(vmi)))
+        .filter(|(_, phase)| is_final(*phase));
+    // What is lost with its node, or not begun, is not in the way: KubeVirt takes the request.
+    let shown = vmi.and_then(|vmi| vmi.status.as_ref()?.phase);
+    if shown.is_some_and(|phase| phase != Phase::Unknown && !is_final(phase)) {
         return Err("VM is already running".to_owned());
     }
     let strategy = run_strategy(vm);

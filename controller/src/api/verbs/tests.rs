@@ -93,20 +93,27 @@ fn start() {
     for strategy_name in STRATEGIES {
         for phase in PHASES {
             let expected = match (strategy_name, phase) {
-                (_, Some(_)) if !is_final(phase) => refused("VM is already running"),
+                (_, Some("Pending" | "Scheduling" | "Scheduled" | "Running")) => {
+                    refused("VM is already running")
+                }
                 ("Always", _) => refused("Always does not support manual start requests"),
                 ("Once", _) => refused("Once does not support manual start requests"),
                 ("Halted", _) => strategy_set("Always"),
                 ("RerunOnFailure", Some("Failed")) => {
                     refused("RerunOnFailure does not support starting VM from failed state")
                 }
-                (_, None) => asks(json!([start])),
+                (_, None | Some("Unknown")) => asks(json!([start])),
                 (_, Some(_)) => asks(json!([stop, start])),
             };
             let found = planned(verb, &strategy(strategy_name), phase);
             assert_eq!(found, expected, "{strategy_name} {phase:?}");
         }
     }
+    // An instance that nobody has looked at yet.
+    let mut new = instance("Pending");
+    new.status = None;
+    let found = plan(verb, &strategy("Manual"), Some(&new));
+    assert_eq!(found, asks(json!([start])));
 }
 
 #[test]
