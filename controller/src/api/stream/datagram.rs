@@ -33,12 +33,21 @@ impl Source for DatagramSource {
                     return Ok(true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Nobody listens there, at the moment. Datagrams may be lost.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) if is_loss(&error) => {}
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+/// Nobody listens there at the moment, or nobody leads there: one that was sent before is lost, as
+/// datagrams may be (`udp(7)`: such errors are told by the next call).
+fn is_loss(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(
+        error.kind(),
+        ConnectionRefused | HostUnreachable | NetworkUnreachable
+    )
 }
 
 /// The client's messages.
@@ -63,4 +72,25 @@ impl Sink for DatagramSink {
     }
 
     async fn end(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the numbers of errno(3).
+    #[test]
+    fn what_loses_a_datagram_ends_no_stream() {
+        let cases = [
+            ("ECONNREFUSED", 111, true),
+            ("EHOSTUNREACH", 113, true),
+            ("ENETUNREACH", 101, true),
+            ("EIO", 5, false),
+            ("EBADF", 9, false),
+        ];
+        for (name, number, expected) in cases {
+            let error = io::Error::from_raw_os_error(number);
+            assert_eq!(is_loss(&error), expected, "{name}");
+        }
+    }
 }
