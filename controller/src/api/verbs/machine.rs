@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Named;
 use super::options::{self, DryRun};
-use super::plan::{Patch, Verb, plan};
+use super::plan::{Patch, Verb, check_grace, plan};
 use crate::api::handler::Handler;
 use crate::api::{ApiContext, ApiError, Object};
 use crate::reconcile::vmi::{is_final, phase};
@@ -47,6 +47,8 @@ pub(super) async fn act<T: Default + DeserializeOwned>(
         let vmi = vmis.get_opt(&name).await?;
         let plan = plan(verb, &vm, vmi.as_ref());
         let plan = plan.map_err(|why| Object::vm(&name).conflict(&why))?;
+        let enough = vmi.as_ref().map_or(Ok(()), |vmi| check_grace(verb, vmi));
+        enough.map_err(ApiError::bad_request)?;
         match write(&vms, &vm, plan.patch, dry_run).await {
             // It changed meanwhile: what is to be done may have, too.
             Err(kube_client::Error::Api(status)) if status.code == 409 => continue,

@@ -77,6 +77,27 @@ pub(super) fn plan(
     }
 }
 
+/// Whether the running guest can be given so much time as `verb` says.
+///
+/// # Errors
+/// What is wrong with the body's field: a guest that stops has no more time than its instance's
+/// `terminationGracePeriodSeconds`, after which its pod is ended.
+pub(super) fn check_grace(verb: Verb, vmi: &VirtualMachineInstance) -> Result<(), String> {
+    let (field, grace) = match verb {
+        Verb::Start { .. } => return Ok(()),
+        Verb::Stop { grace } => ("gracePeriod", grace),
+        Verb::Restart { grace } => ("gracePeriodSeconds", grace),
+    };
+    let own = own_grace(vmi);
+    match grace {
+        Some(grace) if grace > own && runs(vmi) => Err(format!(
+            "{field}: {grace} is longer than the VMI's own terminationGracePeriodSeconds, {own}: \
+             write {own} or less"
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn start(
     paused: bool,
     vm: &VirtualMachine,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::plan::{Patch, Plan, Verb, plan};
+use super::plan::{Patch, Plan, Verb, check_grace, plan};
 use crate::api::{ApiContext, Streams, namespaced};
 use crate::server::Readiness;
 
@@ -225,6 +225,32 @@ fn restart() {
     for (phase, shutdown) in [("Running", Some(0)), ("Pending", None), ("Failed", None)] {
         let found = planned(verb, &strategy("Always"), Some(phase)).unwrap();
         assert_eq!(found.shutdown, shutdown, "{phase}");
+    }
+}
+
+#[test]
+fn no_guest_is_promised_more_time_than_its_instance_has() {
+    let stop = |grace| Verb::Stop { grace };
+    let restart = |grace| Verb::Restart { grace };
+    let cases = [
+        (Verb::Start { paused: false }, "Running", None),
+        (stop(None), "Running", None),
+        (stop(Some(60)), "Running", None),
+        (stop(Some(61)), "Running", Some("gracePeriod: 61")),
+        (restart(Some(60)), "Running", None),
+        (restart(Some(61)), "Running", Some("gracePeriodSeconds: 61")),
+        // Nobody is told.
+        (stop(Some(61)), "Scheduling", None),
+    ];
+    for (verb, phase, expected) in cases {
+        let checked = check_grace(verb, &instance(phase)).err();
+        match (checked, expected) {
+            (None, None) => {}
+            (Some(why), Some(begins)) => {
+                assert!(why.starts_with(begins) && why.contains("60"), "{why}");
+            }
+            other => panic!("{verb:?} {phase}: {other:?}"),
+        }
     }
 }
 
