@@ -19,7 +19,7 @@ const IMAGE: &str = "localhost/ferrovirt/debian:devel";
 const PASSWORD: &str = "correct horse";
 
 /// How long an emulated guest may take for a command, or for what is pasted or copied.
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_secs(300);
 
 /// In bytes.
 const PASTE: usize = 1 << 20;
