@@ -73,12 +73,17 @@ impl Console {
     /// When it does not in time, with all that it printed.
     pub fn expect(&mut self, text: &str, limit: Duration) -> String {
         let until = Instant::now() + limit;
+        let mut searched = 0;
         loop {
-            if let Some(at) = self.text.find(text) {
+            if let Some(at) = self.text[searched..].find(text) {
+                let at = searched + at;
                 let before = self.text[..at].to_owned();
                 self.text.drain(..at + text.len());
                 return before;
             }
+            // Much may come in small pieces; what was read is not read again but for its end.
+            let end = self.text.len().saturating_sub(text.len());
+            searched = self.text.floor_char_boundary(end);
             let rest = until.saturating_duration_since(Instant::now());
             match self.printed.recv_timeout(rest) {
                 Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
