@@ -116,6 +116,16 @@ fn hands_reach_machines_on_a_cluster() {
             hands::everything_reaches_debian_unharmed(&ferrovirt),
         );
         hands::streams_cost_little(&ferrovirt).await;
+    });
+    cluster.stop();
+}
+
+#[test]
+#[ignore = "measures what only optimised programs on an idle machine show"]
+fn ports_are_half_as_fast_as_without() {
+    let cluster = Cluster::start("ports", 1);
+    cluster.run(async |api| {
+        let ferrovirt = vms::Installation::new(&cluster, api).await;
         hands::a_port_is_half_as_fast_as_without(&ferrovirt).await;
     });
     cluster.stop();
