@@ -177,6 +177,8 @@ pub struct Record {
     pub started: bool,
     /// When the grace period of a requested stop ends: `CLOCK_BOOTTIME`, milliseconds.
     pub stop_deadline_ms: Option<u64>,
+    /// The guest has begun to power itself off.
+    pub powering_off: bool,
     /// When the guest's file systems are to be thawed: `CLOCK_BOOTTIME`, milliseconds.
     pub thaw_deadline_ms: Option<u64>,
     /// The addresses that the guest holds by DHCP, by the VMI's names of interfaces.

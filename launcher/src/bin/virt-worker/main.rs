@@ -269,6 +269,7 @@ async fn run(
         descriptors,
         started: record.started,
         stopping: record.stop_deadline_ms.is_some(),
+        powering_off: record.powering_off,
         again: record.worker_starts > 1,
         events: events.clone(),
         hypervisor: hypervisor.clone(),

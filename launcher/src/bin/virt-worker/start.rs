@@ -45,6 +45,8 @@ pub(crate) struct Start {
     pub(crate) started: bool,
     /// Somebody has asked for the VM's end.
     pub(crate) stopping: bool,
+    /// An earlier worker saw the guest begin to power itself off.
+    pub(crate) powering_off: bool,
     /// An earlier worker was here and may have left processes.
     pub(crate) again: bool,
     pub(crate) events: Events,
@@ -80,6 +82,7 @@ async fn take_up(start: &Start) -> anyhow::Result<Input> {
         // The worker that powered it off was killed before it could say so.
         Found::Stopped(_) | Found::Nothing if start.stopping => Input::Gone(StopReason::Destroyed),
         Found::Stopped(reason) => Input::Gone(reason),
+        Found::Nothing if start.powering_off => Input::Gone(StopReason::Shutdown),
         Found::Nothing => Input::StartFailed("QEMU ended while no worker was there".into()),
     })
 }

@@ -107,7 +107,9 @@ impl Task {
             Input::Suspended(pause) => {
                 self.events.push(EventKind::GuestPaused, pause.to_string());
             }
+            Input::GuestShutdown => self.keep_powering_off(true),
             Input::Rebooted => {
+                self.keep_powering_off(false);
                 self.keep_thaw(None);
                 self.events
                     .push(EventKind::GuestRebooted, "the guest reboots");
@@ -144,6 +146,13 @@ impl Task {
                 _ => PauseReason::Unspecified,
             });
         });
+    }
+
+    fn keep_powering_off(&mut self, powering_off: bool) {
+        if self.record.powering_off != powering_off {
+            self.record.powering_off = powering_off;
+            self.save();
+        }
     }
 
     fn keep_thaw(&mut self, after: Option<Duration>) {
