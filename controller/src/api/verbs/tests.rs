@@ -1,8 +1,11 @@
 //! Every strategy, in both its forms, with every phase of an instance, for every verb.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{Method, Request};
 use crds::{VirtualMachine, VirtualMachineInstance};
+use k8s_openapi::jiff::Timestamp;
 use kube_client::{Client, Config};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -10,6 +13,7 @@ use tower::ServiceExt;
 
 use super::plan::{Patch, Plan, Verb, check_grace, plan};
 use crate::api::{ApiContext, Streams, namespaced};
+use crate::reconcile::vm::{VmSnapshot, Write, decide};
 use crate::server::Readiness;
 
 const STRATEGIES: [&str; 5] = ["Always", "RerunOnFailure", "Manual", "Once", "Halted"];
@@ -114,6 +118,39 @@ fn start() {
     new.status = None;
     let found = plan(verb, &strategy("Manual"), Some(&new));
     assert_eq!(found, asks(json!([start])));
+}
+
+#[test]
+fn a_start_that_is_accepted_is_not_dropped() {
+    let mut asked = 0;
+    for (name, phase) in STRATEGIES
+        .into_iter()
+        .flat_map(|name| PHASES.map(|phase| (name, phase)))
+    {
+        let mut vm = strategy(name);
+        let planned = planned(Verb::Start { paused: true }, &vm, phase);
+        let Ok(Patch::Status(patch)) = planned.map(|plan| plan.patch) else {
+            continue;
+        };
+        asked += 1;
+        let mut status = patch["status"].clone();
+        status["runStrategy"] = json!(name);
+        vm.status = serde_json::from_value(status).unwrap();
+        let snapshot = VmSnapshot {
+            vm: Arc::new(vm),
+            vmi: phase.map(|phase| Arc::new(instance(phase))),
+            pod_left: false,
+            unbound_claim: false,
+            failure: None,
+        };
+        for write in decide(&snapshot, Timestamp::UNIX_EPOCH).writes {
+            if let Write::ApplyStatus(status) = write {
+                let left = &status.state_change_requests;
+                assert!(!left.is_empty(), "{name} {phase:?}");
+            }
+        }
+    }
+    assert_eq!(asked, 11);
 }
 
 #[test]

@@ -136,8 +136,12 @@ fn is_done(
 ) -> bool {
     match request.action {
         Ask::Stop => !vmi.is_some_and(|vmi| is_stop_of(request, vmi)),
-        Ask::Start => vmi
-            .is_some_and(|vmi| vmi.metadata.deletion_timestamp.is_none() && !is_final(phase(vmi))),
+        // Whether one that is lost with its node runs is known when the node is back, or its pod
+        // gone: until then the request waits, and nothing is done about the instance.
+        Ask::Start => vmi.is_some_and(|vmi| {
+            let phase = phase(vmi);
+            vmi.metadata.deletion_timestamp.is_none() && !is_final(phase) && phase != Phase::Unknown
+        }),
     }
 }
 

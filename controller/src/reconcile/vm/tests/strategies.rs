@@ -84,7 +84,8 @@ fn a_request_is_kept_until_it_is_done() {
     let stop = |uid: Option<&str>| json!({"action": "Stop", "uid": uid});
     let start = || json!({"action": "Start"});
     let running = || Some(in_phase("Running"));
-    let cases: [(&str, Option<VirtualMachineInstance>, Vec<Value>, usize); 9] = [
+    let lost = || Some(in_phase("Unknown"));
+    let cases: [(&str, Option<VirtualMachineInstance>, Vec<Value>, usize); 12] = [
         ("Always", running(), vec![stop(Some("vmi-uid"))], 1),
         // It was meant for an instance before this one.
         ("Always", running(), vec![stop(Some("other"))], 0),
@@ -100,12 +101,41 @@ fn a_request_is_kept_until_it_is_done() {
         ),
         ("Once", Some(in_phase("Failed")), vec![start()], 1),
         ("Manual", running(), vec![stop(Some("other")), start()], 0),
+        ("Manual", lost(), vec![start()], 1),
+        ("RerunOnFailure", lost(), vec![start()], 1),
+        ("Manual", lost(), vec![stop(Some("other")), start()], 1),
     ];
     for (strategy, vmi, requests, expected) in cases {
         let status = json!({"runStrategy": strategy, "stateChangeRequests": requests});
         let vm = machine(json!({"runStrategy": strategy}), status);
         let left = settled(snapshot(vm, vmi)).state_change_requests;
         assert_eq!(left.len(), expected, "{strategy} {requests:?}: {left:?}");
+    }
+}
+
+#[test]
+fn a_start_waits_until_it_is_known_what_became_of_a_lost_instance() {
+    let over = |mut snapshot: VmSnapshot| {
+        // It is deleted; its pod is the last to go, and only then is there another instance.
+        assert_eq!(words(&decide(&snapshot, at(1000))), "delete");
+        (snapshot.vmi, snapshot.pod_left) = (None, true);
+        assert_eq!(words(&decide(&snapshot, at(1000))), "status");
+        snapshot.pod_left = false;
+        assert_eq!(words(&decide(&snapshot, at(1000))), "create");
+    };
+    for strategy in ["Manual", "RerunOnFailure"] {
+        let status = json!({"runStrategy": strategy, "stateChangeRequests": [{"action": "Start"}]});
+        let vm = machine(json!({"runStrategy": strategy}), status);
+        let mut snapshot = snapshot(vm, Some(in_phase("Unknown")));
+        assert_eq!(words(&decide(&snapshot, at(1000))), "status", "{strategy}");
+        Arc::make_mut(&mut snapshot.vm).status = Some(settled(snapshot.clone()));
+        for phase in ["Failed", "Succeeded"] {
+            snapshot.vmi = Some(Arc::new(in_phase(phase)));
+            over(snapshot.clone());
+        }
+        // It ran all the time.
+        snapshot.vmi = Some(Arc::new(in_phase("Running")));
+        assert_eq!(settled(snapshot).state_change_requests, [], "{strategy}");
     }
 }
 
