@@ -1,18 +1,19 @@
-//! `guestosinfo`, `userlist`, `fslist`: what the guest's agent tells.
+//! `guestosinfo`, `userlist`, `fslist`: what the guest's agent tells, as JSON where nothing else is
+//! asked for, as KubeVirt's client prints it: scripts read it.
 
 use clap::Args;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::{Global, name};
-use crate::print::{Printed, columns, plain};
+use crate::print::{Output, Printed, columns, plain};
 use crate::target::{Kind, Question};
 
 /// Arguments of `guestosinfo`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     virtctl guestosinfo demo\n  \
-    virtctl guestosinfo demo -o json")]
+    virtctl guestosinfo demo -o table")]
 pub struct GuestOsInfo {
     #[command(flatten)]
     asked: Asked,
@@ -21,8 +22,8 @@ pub struct GuestOsInfo {
 /// Arguments of `userlist`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    virtctl userlist demo\n  \
-    virtctl userlist demo -o yaml")]
+    virtctl userlist demo | jq -r '.items[].userName'\n  \
+    virtctl userlist demo -o table")]
 pub struct UserList {
     #[command(flatten)]
     asked: Asked,
@@ -32,7 +33,7 @@ pub struct UserList {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     virtctl fslist demo\n  \
-    virtctl fslist demo -o json")]
+    virtctl fslist demo -o table")]
 pub struct FsList {
     #[command(flatten)]
     asked: Asked,
@@ -43,8 +44,9 @@ struct Asked {
     /// The VirtualMachineInstance; its machine has the same name.
     #[arg(value_parser = name)]
     name: String,
-    #[command(flatten)]
-    printed: Printed,
+    /// How the answer is printed.
+    #[arg(short, long, value_enum, default_value_t = Output::Json, value_name = "FORMAT")]
+    output: Output,
 }
 
 impl GuestOsInfo {
@@ -76,7 +78,8 @@ impl Asked {
     ) -> anyhow::Result<()> {
         let target = global.target(Kind::Vmi, None, &self.name).await?;
         let answer = target.ask(question).await?;
-        self.printed.show(&answer, table);
+        let output = self.output;
+        Printed { output }.show(&answer, table);
         Ok(())
     }
 }

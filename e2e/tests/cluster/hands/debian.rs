@@ -105,7 +105,7 @@ async fn the_agent_answers(caller: &Caller<'_>, virtctl: &Virtctl<'_>) {
     assert_eq!(told["os"], system["os"]);
     let told = virtctl.run("userlist debian").await;
     assert!(told.contains("ferris"), "{told}");
-    let told = virtctl.run("fslist debian").await;
+    let told = virtctl.run("fslist debian -o table").await;
     assert!(told.lines().any(|line| line.contains(" / ")), "{told}");
 
     let thawing = json!({"unfreezeTimeout": "1m0s"});
