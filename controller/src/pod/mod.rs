@@ -37,7 +37,7 @@ mod volumes;
 
 use std::collections::HashSet;
 
-use crds::VirtualMachineInstance;
+use crds::{VirtualMachineInstance, VirtualMachineInstanceSpec};
 use k8s_openapi::api::core::v1::{LocalObjectReference, PersistentVolumeClaim, Pod, PodSpec};
 
 use crate::config::Settings;
@@ -112,6 +112,13 @@ pub enum RenderError {
     },
 }
 
+/// What an instance's pod has to end, in seconds.
+pub(crate) fn grace_seconds(spec: &VirtualMachineInstanceSpec) -> i64 {
+    let guest = spec.termination_grace_period_seconds;
+    let guest = guest.unwrap_or(GUEST_GRACE_SECONDS);
+    guest.saturating_add(LAUNCHER_GRACE_SECONDS)
+}
+
 /// The pod of an instance that the API server has stored.
 ///
 /// # Errors
@@ -125,8 +132,6 @@ pub fn render(vmi: &VirtualMachineInstance, context: &Context) -> Result<Pod, Re
     let vmi = &vmi;
 
     let mut volumes = volumes::volumes(vmi, context)?;
-    let grace = vmi.spec.termination_grace_period_seconds;
-    let grace = grace.unwrap_or(GUEST_GRACE_SECONDS);
     let mut spec = PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -134,7 +139,7 @@ pub fn render(vmi: &VirtualMachineInstance, context: &Context) -> Result<Pod, Re
         restart_policy: Some("Never".to_owned()),
         security_context: Some(security::pod()),
         service_account_name: service_account(vmi),
-        termination_grace_period_seconds: Some(grace.saturating_add(LAUNCHER_GRACE_SECONDS)),
+        termination_grace_period_seconds: Some(grace_seconds(&vmi.spec)),
         volumes: Some(std::mem::take(&mut volumes.volumes)),
         containers: containers::containers(vmi, context, volumes),
         ..PodSpec::default()

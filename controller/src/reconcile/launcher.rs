@@ -42,6 +42,8 @@ pub struct Launcher {
     pub vmi_uid: String,
     /// It is being deleted.
     pub deleting: bool,
+    /// What it has to end once it is deleted, in seconds.
+    pub grace_seconds: Option<i64>,
     /// The node that it is bound to.
     pub node: Option<String>,
     /// The launcher's image.
@@ -127,6 +129,7 @@ impl Launcher {
             vmi_name: owner.map(|owner| owner.name.clone()).unwrap_or_default(),
             vmi_uid: owner.map(|owner| owner.uid.clone()).unwrap_or_default(),
             deleting: metadata.deletion_timestamp.is_some(),
+            grace_seconds: spec.and_then(|spec| spec.termination_grace_period_seconds),
             node: spec.and_then(|spec| spec.node_name.clone()),
             image: compute.and_then(|compute| compute.image.clone()),
             qos_class: status.and_then(|status| status.qos_class.clone()),
@@ -226,6 +229,7 @@ mod tests {
             ]},
             "spec": {
                 "nodeName": "node1",
+                "terminationGracePeriodSeconds": 60,
                 "containers": [
                     {"name": "volumeroot", "image": "disk"},
                     {"name": "compute", "image": "launcher"},
@@ -242,6 +246,7 @@ mod tests {
             uid: "pod".to_owned(),
             vmi_name: "vm".to_owned(),
             vmi_uid: "vmi".to_owned(),
+            grace_seconds: Some(60),
             node: Some("node1".to_owned()),
             image: Some("launcher".to_owned()),
             ..Launcher::default()

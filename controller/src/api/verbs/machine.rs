@@ -1,4 +1,5 @@
-//! Starting and stopping machines: one write each, of what [`plan`] decides.
+//! Starting and stopping machines: one write each, of what [`plan`] decides, and one before it where
+//! a guest is given more time than its instance has.
 
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use crds::{VirtualMachine, VirtualMachineInstance};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_client::Api;
 use kube_client::api::{self, PatchParams};
 use serde::de::DeserializeOwned;
@@ -14,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Named;
 use super::options::{self, DryRun};
-use super::plan::{Patch, Verb, check_grace, plan};
+use super::plan::{Patch, Verb, longer_grace, plan};
 use crate::api::handler::Handler;
 use crate::api::{ApiContext, ApiError, Object};
 use crate::reconcile::vmi::{is_final, phase};
@@ -45,13 +47,19 @@ pub(super) async fn act<T: Default + DeserializeOwned>(
         let vm = vms.get_opt(&name).await?;
         let vm = vm.ok_or_else(|| Object::vm(&name).not_found())?;
         let vmi = vmis.get_opt(&name).await?;
-        let plan = plan(verb, &vm, vmi.as_ref());
-        let plan = plan.map_err(|why| Object::vm(&name).conflict(&why))?;
-        let enough = vmi.as_ref().map_or(Ok(()), |vmi| check_grace(verb, vmi));
-        enough.map_err(ApiError::bad_request)?;
-        match write(&vms, &vm, plan.patch, dry_run).await {
-            // It changed meanwhile: what is to be done may have, too.
-            Err(kube_client::Error::Api(status)) if status.code == 409 => continue,
+        let conflict = |why: String| Object::vm(&name).conflict(&why);
+        let plan = plan(verb, &vm, vmi.as_ref()).map_err(conflict)?;
+        let longer = vmi.as_ref().map(|vmi| longer_grace(&plan, vmi));
+        let longer = longer.transpose().map_err(conflict)?.flatten();
+        let written = async {
+            if let (Some(vmi), Some(grace)) = (&vmi, longer) {
+                prolong(&vmis, vmi, grace, dry_run).await?;
+            }
+            write(&vms, &vm, plan.patch, dry_run).await
+        };
+        match written.await {
+            // It changed meanwhile, or is gone: what is to be done may have changed, too.
+            Err(kube_client::Error::Api(status)) if matches!(status.code, 404 | 409) => continue,
             written => written?,
         }
         if let (Some(vmi), Some(grace), DryRun(false)) = (vmi, plan.shutdown, dry_run) {
@@ -69,18 +77,11 @@ async fn write(
     vms: &Api<VirtualMachine>,
     vm: &VirtualMachine,
     patch: Patch,
-    DryRun(dry_run): DryRun,
+    dry_run: DryRun,
 ) -> Result<(), kube_client::Error> {
     let name = vm.metadata.name.as_deref().unwrap_or_default();
-    let params = PatchParams {
-        dry_run,
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    let seen = |mut patch: Value| {
-        patch["metadata"] = json!({"resourceVersion": vm.metadata.resource_version});
-        api::Patch::Merge(patch)
-    };
+    let params = params(dry_run);
+    let seen = |patch| seen(&vm.metadata, patch);
     match patch {
         Patch::Whole(patch) => vms.patch(name, &params, &seen(patch)).await,
         Patch::Status(patch) => vms.patch_status(name, &params, &seen(patch)).await,
@@ -88,7 +89,35 @@ async fn write(
     .map(drop)
 }
 
-/// Gives the guest of an instance that is to stop less time than it would have.
+/// Gives the instance a longer grace period, if it is still as it was seen. Before the machine is
+/// asked for anything: the deletion that follows has to find it.
+async fn prolong(
+    vmis: &Api<VirtualMachineInstance>,
+    vmi: &VirtualMachineInstance,
+    grace: u32,
+    dry_run: DryRun,
+) -> Result<(), kube_client::Error> {
+    let name = vmi.metadata.name.as_deref().unwrap_or_default();
+    let patch = json!({"spec": {"terminationGracePeriodSeconds": grace}});
+    let patch = seen(&vmi.metadata, patch);
+    vmis.patch(name, &params(dry_run), &patch).await.map(drop)
+}
+
+fn params(DryRun(dry_run): DryRun) -> PatchParams {
+    PatchParams {
+        dry_run,
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// A patch of the object as it was seen, and of no other.
+fn seen(metadata: &ObjectMeta, mut patch: Value) -> api::Patch<Value> {
+    patch["metadata"] = json!({"resourceVersion": metadata.resource_version});
+    api::Patch::Merge(patch)
+}
+
+/// Tells the guest of an instance that is to stop to do so now, within this time.
 ///
 /// # Errors
 /// 503 where nobody can be told for a while, and the instance lives; what the handler says.

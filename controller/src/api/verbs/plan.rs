@@ -77,25 +77,23 @@ pub(super) fn plan(
     }
 }
 
-/// Whether the running guest can be given so much time as `verb` says.
+/// What `terminationGracePeriodSeconds` the instance is to have before it is asked to stop, where its
+/// guest is given more time than that says now. Its pod is deleted so much later.
 ///
 /// # Errors
-/// What is wrong with the body's field: a guest that stops has no more time than its instance's
-/// `terminationGracePeriodSeconds`, after which its pod is ended.
-pub(super) fn check_grace(verb: Verb, vmi: &VirtualMachineInstance) -> Result<(), String> {
-    let (field, grace) = match verb {
-        Verb::Start { .. } => return Ok(()),
-        Verb::Stop { grace } => ("gracePeriod", grace),
-        Verb::Restart { grace } => ("gracePeriodSeconds", grace),
-    };
+/// Why it cannot: the launcher of an instance that stops already does not wait longer.
+pub(super) fn longer_grace(
+    plan: &Plan,
+    vmi: &VirtualMachineInstance,
+) -> Result<Option<u32>, String> {
     let own = own_grace(vmi);
-    match grace {
-        Some(grace) if grace > own && runs(vmi) => Err(format!(
-            "{field}: {grace} is longer than the VMI's own terminationGracePeriodSeconds, {own}: \
-             write {own} or less"
-        )),
-        _ => Ok(()),
+    let longer = plan.shutdown.filter(|grace| *grace > own);
+    if longer.is_some() && vmi.metadata.deletion_timestamp.is_some() {
+        return Err(format!(
+            "VMI stops already, within its terminationGracePeriodSeconds: give it {own} or less"
+        ));
     }
+    Ok(longer)
 }
 
 fn start(

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use crds::{VirtualMachine, VirtualMachineInstance};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube_client::{Client, Config};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::plan::{Patch, Plan, Verb, check_grace, plan};
+use super::plan::{Patch, Plan, Verb, longer_grace, plan};
 use crate::api::{ApiContext, Streams, namespaced};
 use crate::reconcile::vm::{VmSnapshot, Write, decide};
 use crate::server::Readiness;
@@ -266,27 +267,30 @@ fn restart() {
 }
 
 #[test]
-fn no_guest_is_promised_more_time_than_its_instance_has() {
+fn a_longer_grace_period_becomes_the_instances() {
     let stop = |grace| Verb::Stop { grace };
     let restart = |grace| Verb::Restart { grace };
     let cases = [
-        (Verb::Start { paused: false }, "Running", None),
         (stop(None), "Running", None),
+        (stop(Some(5)), "Running", None),
         (stop(Some(60)), "Running", None),
-        (stop(Some(61)), "Running", Some("gracePeriod: 61")),
+        (stop(Some(61)), "Running", Some(61)),
         (restart(Some(60)), "Running", None),
-        (restart(Some(61)), "Running", Some("gracePeriodSeconds: 61")),
+        (restart(Some(61)), "Running", Some(61)),
         // Nobody is told.
         (stop(Some(61)), "Scheduling", None),
+        (stop(Some(61)), "Unknown", None),
     ];
     for (verb, phase, expected) in cases {
-        let checked = check_grace(verb, &instance(phase)).err();
-        match (checked, expected) {
-            (None, None) => {}
-            (Some(why), Some(begins)) => {
-                assert!(why.starts_with(begins) && why.contains("60"), "{why}");
-            }
-            other => panic!("{verb:?} {phase}: {other:?}"),
+        let mut vmi = instance(phase);
+        let plan = plan(verb, &strategy("Manual"), Some(&vmi)).unwrap();
+        assert_eq!(longer_grace(&plan, &vmi), Ok(expected), "{verb:?} {phase}");
+        // It stops already.
+        vmi.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        let found = longer_grace(&plan, &vmi);
+        assert_eq!(found.is_err(), expected.is_some(), "{verb:?} {phase}");
+        if let Err(why) = found {
+            assert!(why.ends_with("give it 60 or less"), "{why}");
         }
     }
 }

@@ -96,7 +96,16 @@ pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision<Write> {
     let metadata = &snapshot.vmi.metadata;
     let deleting = metadata.deletion_timestamp.is_some();
     match &snapshot.pod {
-        Some(pod) if deleting && !pod.deleting => delete(pod),
+        Some(pod) if deleting && !pod.deleting => match prolonged(&snapshot.vmi, pod, now) {
+            None => delete(pod),
+            Some(left) => {
+                let applied = apply(snapshot, now);
+                Decision {
+                    requeue: Some(applied.requeue.map_or(left, |sooner| sooner.min(left))),
+                    ..applied
+                }
+            }
+        },
         Some(pod) => match lingers(&snapshot.vmi, pod, now) {
             Some(Duration::ZERO) => delete(pod),
             Some(left) => Decision {
@@ -135,6 +144,20 @@ fn delete(pod: &Launcher) -> Decision<Write> {
             format!("Deleted virtual machine pod {}", pod.name),
         )),
     ])
+}
+
+/// How much later than the instance its pod is deleted, so that a guest that was given more time than
+/// its pod was made with has it: from then on the launcher and the kubelet leave it no more than that.
+/// It was told to shut down when the time was given.
+fn prolonged(vmi: &VirtualMachineInstance, pod: &Launcher, now: Timestamp) -> Option<Duration> {
+    if phase(vmi) != Phase::Running || pod.ended.is_some() || pod.over.is_some() {
+        return None;
+    }
+    let more = pod::grace_seconds(&vmi.spec).saturating_sub(pod.grace_seconds?);
+    let more = Duration::from_secs(more.try_into().ok()?);
+    let deleted = vmi.metadata.deletion_timestamp.as_ref()?;
+    let passed = Duration::try_from(now.duration_since(deleted.0)).unwrap_or_default();
+    more.checked_sub(passed).filter(|left| !left.is_zero())
 }
 
 /// How long the pod may yet take to end, where its machine has. Some of its containers may wait for

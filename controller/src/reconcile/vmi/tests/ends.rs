@@ -325,6 +325,54 @@ fn a_deletion_waits_for_the_pod() {
 }
 
 #[test]
+fn a_guest_that_was_given_more_time_has_it_before_its_pod_is_deleted() {
+    let vmi = |phase: &str, grace: Option<i64>| {
+        let mut vmi = deleting(in_phase(phase));
+        vmi.spec.termination_grace_period_seconds = grace;
+        vmi
+    };
+    let made_with = |grace_seconds| Launcher {
+        grace_seconds,
+        ..bound()
+    };
+    let shut_down = Launcher {
+        ended: ended(0, "", ""),
+        ..made_with(Some(60))
+    };
+    let over = Launcher {
+        over: over(true, ""),
+        ..made_with(Some(60))
+    };
+    // Seconds since the instance was deleted, and until its pod is; none: at once.
+    let cases = [
+        (vmi("Running", Some(100)), made_with(Some(60)), 0, Some(70)),
+        (vmi("Running", Some(100)), made_with(Some(60)), 69, Some(1)),
+        (vmi("Running", Some(100)), made_with(Some(60)), 70, None),
+        (vmi("Running", Some(100)), made_with(Some(60)), 7000, None),
+        // The clocks differ.
+        (vmi("Running", Some(100)), made_with(Some(60)), -5, Some(70)),
+        (vmi("Running", Some(30)), made_with(Some(60)), 0, None),
+        (vmi("Running", Some(10)), made_with(Some(60)), 0, None),
+        (vmi("Running", None), made_with(Some(60)), 0, None),
+        (vmi("Running", Some(100)), made_with(None), 0, None),
+        // Nobody was told, or nobody is left to be told.
+        (vmi("Scheduled", Some(100)), made_with(Some(60)), 0, None),
+        (vmi("Unknown", Some(100)), made_with(Some(60)), 0, None),
+        (vmi("Succeeded", Some(100)), made_with(Some(60)), 0, None),
+        (vmi("Running", Some(100)), shut_down, 0, None),
+        (vmi("Running", Some(100)), over, 0, None),
+    ];
+    for (vmi, pod, passed, expected) in cases {
+        let case = format!("{passed} {:?} {pod:?}", phase(&vmi));
+        let decision = decide(&snapshot(vmi, Some(pod)), at(1 + passed));
+        let deletes = words(&decision) == "delete, (SuccessfulDelete)";
+        assert_eq!(deletes, expected.is_none(), "{case}");
+        let left = expected.map(Duration::from_secs);
+        assert_eq!(decision.requeue, left, "{case}");
+    }
+}
+
+#[test]
 fn events_tell_what_is_wrong_from_what_is_not() {
     let shut_down = Launcher {
         ended: ended(0, "", ""),
