@@ -1,5 +1,6 @@
 //! virt-controller: from VirtualMachines to their pods, and admission.
 
+use std::iter::once;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,6 +23,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::info;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How long the front proxy is waited for before requests are taken.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,15 +57,25 @@ struct Args {
     /// The port of health and metrics.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// What is logged: off, error, warn, info, debug or trace; TARGET=LEVEL for a crate or one of
+    /// its modules. Several with commas between them.
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        value_name = "LEVELS",
+        value_parser = levels,
+        default_value = "info"
+    )]
+    rust_log: Targets,
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_max_level(tracing::Level::INFO)
+    let args = Args::parse();
+    tracing_subscriber::registry()
+        .with(fmt::layer().with_writer(std::io::stderr).with_target(false))
+        .with(args.rust_log.clone())
         .init();
-    match act(Args::parse()) {
+    match act(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The alternate form has the causes in the same line.
@@ -68,6 +83,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is logged: a level, and those of single targets; `info` where nothing is said.
+fn levels(said: &str) -> Result<Targets, ParseError> {
+    // An empty directive would be read as `error`.
+    let said = said.split(',').map(str::trim).filter(|one| !one.is_empty());
+    // Of two for the same target, the later counts.
+    let all: Vec<_> = once("info").chain(said).collect();
+    all.join(",").parse()
 }
 
 fn act(args: Args) -> anyhow::Result<()> {
@@ -237,5 +261,58 @@ async fn listen(port: u16) -> anyhow::Result<TcpListener> {
         Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
             .await
             .with_context(|| format!("cannot listen on port {port}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+    use tracing_subscriber::filter::LevelFilter;
+
+    use super::*;
+
+    #[test]
+    fn what_is_logged_is_info_and_what_is_said() {
+        let cases = [
+            ("", "hyper", LevelFilter::INFO),
+            (" , ", "hyper", LevelFilter::INFO),
+            ("warn", "hyper", LevelFilter::WARN),
+            ("OFF", "hyper", LevelFilter::OFF),
+            ("controller=debug", "controller::api", LevelFilter::DEBUG),
+            ("controller=debug", "hyper", LevelFilter::INFO),
+            ("warn, controller=trace,", "controller", LevelFilter::TRACE),
+            ("warn, controller=trace,", "hyper", LevelFilter::WARN),
+        ];
+        for (said, target, expected) in cases {
+            let levels = levels(said).unwrap();
+            for level in [
+                Level::ERROR,
+                Level::WARN,
+                Level::INFO,
+                Level::DEBUG,
+                Level::TRACE,
+            ] {
+                let logged = levels.would_enable(target, &level);
+                assert_eq!(logged, level <= expected, "{said:?} {target} {level}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused_by_name() {
+        let args = [
+            "virt-controller",
+            "--launcher-image",
+            "launcher",
+            "--rust-log",
+            "controller=loud",
+        ];
+        let Err(refused) = Args::try_parse_from(args) else {
+            panic!("it is taken");
+        };
+        let refused = refused.to_string();
+        for part in ["--rust-log", "controller=loud", "debug"] {
+            assert!(refused.contains(part), "{refused}");
+        }
     }
 }
