@@ -10,6 +10,7 @@ use kube_client::{Client, Config};
 use serde_json::Value;
 
 use super::SUBRESOURCES;
+use super::dial::{self, PATIENCE};
 use super::refusal::{self, Refusal};
 use crate::target::CallError;
 
@@ -44,6 +45,12 @@ pub enum ConnectError {
     /// The user's name cannot be sent.
     #[error("{0:?} cannot be the name of a user or a group; check --as and --as-group")]
     Impersonate(String),
+    /// The way to the cluster is a proxy's.
+    #[error(
+        "a proxy leads to the cluster, and virtctl uses none; take proxy-url out of the \
+         kubeconfig, or HTTPS_PROXY out of the environment"
+    )]
+    Proxy,
     /// The kubeconfig's certificates or credentials cannot be used.
     #[error("cannot use the kubeconfig: {}; check its certificates and credentials", cause(.0))]
     Client(kube_client::Error),
@@ -101,11 +108,12 @@ impl Cluster {
             let name = HeaderName::from_static("impersonate-group");
             config.headers.push((name, value(group)?));
         }
-        // A session in use is a 503, and a verb is not for trying twice behind the user's back.
-        config.default_retry = false;
+        if config.proxy_url.is_some() {
+            return Err(ConnectError::Proxy);
+        }
         let server = config.cluster_url.to_string();
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config).map_err(ConnectError::Client)?;
+        let client = dial::client(&config, PATIENCE).map_err(ConnectError::Client)?;
         Ok(Self {
             client,
             server,

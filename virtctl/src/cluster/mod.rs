@@ -1,6 +1,7 @@
 //! Machines in a cluster: `subresources.kubevirt.io`, as KubeVirt's API has it.
 
 mod client;
+mod dial;
 mod follow;
 mod refusal;
 mod verbs;
