@@ -2,6 +2,7 @@
 //!
 //! `prepare` runs first, with the privilege to ask the machine; it ends. `run` has none of it.
 
+use std::iter::once;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,10 +15,25 @@ use handler::{api, devices, listener, metrics, server};
 use kube_client::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Parser)]
 #[command(version, about = "Serves the virtual machines of one Kubernetes node")]
 struct Cli {
+    /// What is logged: off, error, warn, info, debug or trace; TARGET=LEVEL for a crate or one of
+    /// its modules. Several with commas between them.
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        value_name = "LEVELS",
+        value_parser = levels,
+        default_value = "info",
+        global = true
+    )]
+    rust_log: Targets,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,12 +73,12 @@ struct RunArgs {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_max_level(tracing::Level::INFO)
+    let Cli { rust_log, command } = Cli::parse();
+    tracing_subscriber::registry()
+        .with(fmt::layer().with_writer(std::io::stderr).with_target(false))
+        .with(rust_log)
         .init();
-    match act(Cli::parse().command) {
+    match act(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The alternate form has the causes in the same line.
@@ -70,6 +86,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is logged: a level, and those of single targets; `info` where nothing is said.
+fn levels(said: &str) -> Result<Targets, ParseError> {
+    // An empty directive would be read as `error`.
+    let said = said.split(',').map(str::trim).filter(|one| !one.is_empty());
+    // Of two for the same target, the later counts.
+    let all: Vec<_> = once("info").chain(said).collect();
+    all.join(",").parse()
 }
 
 fn act(command: Command) -> anyhow::Result<()> {
@@ -127,4 +152,51 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     // What is on the node and in the API stays: a handler that ends is most often one that starts.
     tracing::info!("leaving; virtual machines go on");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+    use tracing_subscriber::filter::LevelFilter;
+
+    use super::*;
+
+    #[test]
+    fn what_is_logged_is_info_and_what_is_said() {
+        let cases = [
+            ("", "hyper", LevelFilter::INFO),
+            (" , ", "hyper", LevelFilter::INFO),
+            ("warn", "hyper", LevelFilter::WARN),
+            ("OFF", "hyper", LevelFilter::OFF),
+            ("handler=debug", "handler::api", LevelFilter::DEBUG),
+            ("handler=debug", "hyper", LevelFilter::INFO),
+            ("warn, handler=trace,", "handler", LevelFilter::TRACE),
+            ("warn, handler=trace,", "hyper", LevelFilter::WARN),
+        ];
+        for (said, target, expected) in cases {
+            let levels = levels(said).unwrap();
+            for level in [
+                Level::ERROR,
+                Level::WARN,
+                Level::INFO,
+                Level::DEBUG,
+                Level::TRACE,
+            ] {
+                let logged = levels.would_enable(target, &level);
+                assert_eq!(logged, level <= expected, "{said:?} {target} {level}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused_by_name() {
+        let args = ["virt-handler", "prepare", "--rust-log", "handler=loud"];
+        let Err(refused) = Cli::try_parse_from(args) else {
+            panic!("it is taken");
+        };
+        let refused = refused.to_string();
+        for part in ["--rust-log", "handler=loud", "debug"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+    }
 }
