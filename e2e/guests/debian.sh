@@ -20,7 +20,7 @@ build_debian() {
     local packages key dir=$tmp/debian root=$tmp/debian.root started=$SECONDS
     packages=$(versions "${debian_boot_packages[@]}" "${debian_packages[@]}")
     key=$(key "$packages" \
-        build lib.sh debian.sh images.sh oci.py debian)
+        build lib.sh debian.sh images.sh oci.py debian mini/etc/modprobe.d)
     if current debian "$key" && has_images debian; then
         say "debian is up to date"
         return
@@ -71,6 +71,7 @@ debian_tree() {
         die "mmdebstrap failed"
     }
     cp -r "$here/debian/root/." "$root/"
+    cp -r "$here/mini/etc/modprobe.d" "$root/etc/"
 
     # The guest's own systemctl: the machine that builds it may have none.
     SYSTEMD_OFFLINE=1 chroot "$root" systemctl --quiet enable systemd-networkd.service serial-getty@ttyS0.service
