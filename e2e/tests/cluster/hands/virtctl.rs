@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -122,6 +124,28 @@ async fn a_machine_is_made(ferrovirt: &Installation<'_>, virtctl: &Virtctl<'_>) 
     assert!(version.lines().count() >= 2, "client and server: {version}");
 }
 
+/// What a viewer reads first is the screen's own greeting (RFC 6143, section 7.1.1).
+async fn a_viewer_is_served(virtctl: &Virtctl<'_>) {
+    let mut proxy = Command::from(virtctl.command("vnc driven --proxy-only"))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("virtctl starts");
+    let greeting = async {
+        let mut told = String::new();
+        let stdout = proxy.stdout.take().expect("it is a pipe");
+        BufReader::new(stdout).read_line(&mut told).await?;
+        let told: Value = serde_json::from_str(&told)?;
+        let port = told["port"].as_u64().and_then(|port| port.try_into().ok());
+        let mut viewer = TcpStream::connect(("127.0.0.1", port.unwrap_or(0))).await?;
+        let mut greeting = [0; 12];
+        viewer.read_exact(&mut greeting).await.map(|_| greeting)
+    };
+    let greeting = timeout(LIMIT, greeting).await;
+    let greeting = greeting.expect("virtctl vnc: it serves in time");
+    assert_eq!(&greeting.expect("virtctl vnc serves"), b"RFB 003.008\n");
+}
+
 async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) {
     let guest = Guest::machine(api, namespace, "driven", "Manual", mini()).await;
     guest.printable("Stopped").await;
@@ -134,6 +158,7 @@ async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) 
     virtctl.run("screenshot driven --file driven.png").await;
     let shot = std::fs::read(shot).expect("it is written");
     assert!(shot.starts_with(b"\x89PNG\r\n"));
+    a_viewer_is_served(virtctl).await;
     for question in ["guestosinfo", "userlist", "fslist"] {
         let error = virtctl.fails(&format!("{question} driven")).await;
         assert!(error.contains("agent"), "{error}");
