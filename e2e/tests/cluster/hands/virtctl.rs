@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -197,8 +198,7 @@ async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) 
             (another && vmi["status"]["phase"] == "Running").then_some(())
         })
         .await;
-    virtctl.run("stop driven --force --grace-period 0").await;
-    guest.printable("Stopped").await;
+    a_deaf_guest_is_given_more_time(virtctl, &guest).await;
     guest
         .wait_vm("asked no more", |vm| {
             let requests = vm["status"]["stateChangeRequests"].as_array();
@@ -210,4 +210,21 @@ async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) 
         .wait_vmi("paused", |vmi| holds(vmi, "Paused").then_some(()))
         .await;
     guest.delete("VirtualMachine").await;
+}
+
+/// More than its instance's grace period, which it would use up.
+async fn a_deaf_guest_is_given_more_time(virtctl: &Virtctl<'_>, guest: &Guest<'_>) {
+    let address = guest.answers().await;
+    let stopped = "grep ^State /proc/$(pidof acpid)/status";
+    eventually("nobody in the guest hears its power button", async || {
+        guest.ask(&address, "kill -STOP $(pidof acpid)").await?;
+        let state = guest.ask(&address, stopped).await?;
+        state.contains("(stopped)").then_some(())
+    })
+    .await;
+    let asked = Instant::now();
+    virtctl.run("stop driven --grace-period 25").await;
+    guest.printable("Stopped").await;
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_secs(25), "it had {took:?}");
 }
