@@ -23,7 +23,6 @@ use std::fs::Permissions;
 use std::os::fd::RawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -102,18 +101,25 @@ enum Role {
     },
 }
 
-fn main() -> ExitCode {
-    match act() {
-        Ok(code) => code,
-        Err(error) => {
-            // The alternate form has the causes in the same line.
-            eprintln!("virt-worker: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() {
+    let status = act().unwrap_or_else(|error| {
+        // The alternate form has the causes in the same line.
+        eprintln!("virt-worker: {error:#}");
+        1
+    });
+    leave(status)
 }
 
-fn act() -> anyhow::Result<ExitCode> {
+/// Ends the process at once. exit(3) would first run what libraries have registered: OpenSSL's clears
+/// memory away while libvirt's threads, which nothing ends before, still use it.
+#[expect(unsafe_code, reason = "nothing safe ends a process without exit(3)")]
+fn leave(status: u8) -> ! {
+    // SAFETY: _exit(2) takes any status, and leaves nothing behind that could see what it skips.
+    unsafe { nix::libc::_exit(status.into()) }
+}
+
+/// The status to end with.
+fn act() -> anyhow::Result<u8> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false)
@@ -149,8 +155,8 @@ fn act() -> anyhow::Result<ExitCode> {
             // Threads that wait in libvirt or on a packet socket end with the process.
             runtime.shutdown_background();
             Ok(match outcome {
-                Outcome::Succeeded(_) => ExitCode::SUCCESS,
-                Outcome::Failed(_) => ExitCode::from(launcher::init::VM_FAILED),
+                Outcome::Succeeded(_) => 0,
+                Outcome::Failed(_) => launcher::init::VM_FAILED,
             })
         }
         Role::Probe {
@@ -159,7 +165,7 @@ fn act() -> anyhow::Result<ExitCode> {
         } => {
             unblock_signals()?;
             runtime.block_on(start::probe(&Pod::new(runtime_dir), accelerator))?;
-            Ok(ExitCode::SUCCESS)
+            Ok(0)
         }
     }
 }

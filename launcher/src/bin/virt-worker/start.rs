@@ -63,7 +63,7 @@ pub(crate) async fn start(start: Start) {
             Err(error) => {
                 // The guest may be well: init lets the next worker try, and gives up no guest.
                 tracing::error!("cannot take up the domain: {error:#}");
-                std::process::exit(1);
+                crate::leave(1);
             }
         }
     } else {
