@@ -378,6 +378,28 @@ async fn is_sent_away(stream: &mut TlsStream<TcpStream>, head: &str) {
 }
 
 #[tokio::test]
+async fn an_upgrade_that_is_refused_ends_its_connection() {
+    let server = Server::start().await;
+    let client = Some(&server.front_proxy);
+    let console =
+        format!("/apis/{GROUP}/v1/namespaces/default/virtualmachineinstances/none/console");
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\n";
+    for (path, asks, closes) in [(VERSION, "", false), (&console, upgrade, true)] {
+        let stream = connect(server.address, &server.authority, client).await;
+        let mut stream = stream.unwrap();
+        let ask = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{ROOT}{asks}\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let answer = Answer::read(&mut stream).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        let told = answer.head.contains("connection: close\r\n");
+        assert_eq!(told, closes, "{answer:?}");
+        if closes {
+            closed(&mut stream).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn streams_have_places_and_are_told_of_the_end() {
     let (ending, told) = watch::channel(false);
     let streams = Streams::new(told);

@@ -29,8 +29,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{Method, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use kube_client::Client;
@@ -86,6 +86,7 @@ pub fn router(context: ApiContext, limits: Limits) -> Router {
         .layer(DefaultBodyLimit::max(limits.body))
         .layer(from_fn_with_state(context.clone(), authorise))
         .layer(from_fn_with_state(limits.request, in_time))
+        .layer(from_fn(close_unless_upgraded))
         .with_state(context);
     discovery::routes().merge(calls).layer(drain)
 }
@@ -146,6 +147,18 @@ async fn in_time(State(limit): State<Duration>, request: Request, next: Next) ->
         let seconds = limit.as_secs();
         ApiError::late(format!("no answer within {seconds} s")).into_response()
     })
+}
+
+/// Says that the connection ends, where an upgrade is refused. The API server hands such an answer on
+/// and closes its own client's connection: a client that is not told loses its next call on it.
+async fn close_unless_upgraded(request: Request, next: Next) -> Response {
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let mut answer = next.run(request).await;
+    if upgrade && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
+    }
+    answer
 }
 
 impl From<PathError> for ApiError {

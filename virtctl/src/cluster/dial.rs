@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -40,12 +41,14 @@ pub(super) fn client(config: &Config, patience: Patience) -> Result<Client, Erro
     let mut tcp = HttpConnector::new();
     // TLS is put around it.
     tcp.enforce_http(false);
-    tcp.set_connect_timeout(config.connect_timeout);
     tcp.set_keepalive(Some(patience.idle));
     tcp.set_keepalive_interval(Some(patience.again));
     tcp.set_keepalive_retries(Some(patience.times));
     let tls = config.rustls_https_connector_with_connector(tcp)?;
-    let http = Http::builder(TokioExecutor::new()).build::<_, Body>(tls);
+    // Around both: who accepts a connection may be silent for all that.
+    let mut connect = TimeoutConnector::new(tls);
+    connect.set_connect_timeout(config.connect_timeout);
+    let http = Http::builder(TokioExecutor::new()).build::<_, Body>(connect);
     let http = MapErr::new(http, BoxError::from);
     let asking = ClientBuilder::new(http, config.default_namespace.clone())
         .with_layer(&config.extra_headers_layer()?);

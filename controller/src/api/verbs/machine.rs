@@ -63,7 +63,11 @@ pub(super) async fn act<T: Default + DeserializeOwned>(
             written => written?,
         }
         if let (Some(vmi), Some(grace), DryRun(false)) = (vmi, plan.shutdown, dry_run) {
-            hurry(&context, &vmis, &vmi, grace).await?;
+            let told = hurry(&context, &vmis, &vmi, grace).await;
+            if told.is_err() && longer.is_some() {
+                give_back(&vmis, &vmi).await;
+            }
+            told?;
         }
         return Ok(StatusCode::ACCEPTED);
     }
@@ -101,6 +105,20 @@ async fn prolong(
     let patch = json!({"spec": {"terminationGracePeriodSeconds": grace}});
     let patch = seen(&vmi.metadata, patch);
     vmis.patch(name, &params(dry_run), &patch).await.map(drop)
+}
+
+/// Gives the instance the grace period that it had: its pod is deleted at once then, which tells a
+/// guest that nobody else can tell.
+async fn give_back(vmis: &Api<VirtualMachineInstance>, vmi: &VirtualMachineInstance) {
+    let name = vmi.metadata.name.as_deref().unwrap_or_default();
+    let patch = json!({
+        "metadata": {"uid": vmi.metadata.uid},
+        "spec": {"terminationGracePeriodSeconds": vmi.spec.termination_grace_period_seconds},
+    });
+    let patch = api::Patch::Merge(patch);
+    if let Err(error) = vmis.patch(name, &params(DryRun(false)), &patch).await {
+        tracing::warn!("instance {name} keeps a longer grace period: {error}");
+    }
 }
 
 fn params(DryRun(dry_run): DryRun) -> PatchParams {

@@ -146,6 +146,9 @@ fn delete(pod: &Launcher) -> Decision<Write> {
     ])
 }
 
+/// What a time in metadata, which has whole seconds, may be too early.
+const ROUNDED: Duration = Duration::from_secs(1);
+
 /// How much later than the instance its pod is deleted, so that a guest that was given more time than
 /// its pod was made with has it: from then on the launcher and the kubelet leave it no more than that.
 /// It was told to shut down when the time was given.
@@ -154,7 +157,7 @@ fn prolonged(vmi: &VirtualMachineInstance, pod: &Launcher, now: Timestamp) -> Op
         return None;
     }
     let more = pod::grace_seconds(&vmi.spec).saturating_sub(pod.grace_seconds?);
-    let more = Duration::from_secs(more.try_into().ok()?);
+    let more = Duration::from_secs(more.try_into().ok().filter(|more| *more > 0)?) + ROUNDED;
     let deleted = vmi.metadata.deletion_timestamp.as_ref()?;
     let passed = Duration::try_from(now.duration_since(deleted.0)).unwrap_or_default();
     more.checked_sub(passed).filter(|left| !left.is_zero())

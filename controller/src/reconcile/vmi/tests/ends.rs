@@ -345,12 +345,12 @@ fn a_guest_that_was_given_more_time_has_it_before_its_pod_is_deleted() {
     };
     // Seconds since the instance was deleted, and until its pod is; none: at once.
     let cases = [
-        (vmi("Running", Some(100)), made_with(Some(60)), 0, Some(70)),
-        (vmi("Running", Some(100)), made_with(Some(60)), 69, Some(1)),
-        (vmi("Running", Some(100)), made_with(Some(60)), 70, None),
+        (vmi("Running", Some(100)), made_with(Some(60)), 0, Some(71)),
+        (vmi("Running", Some(100)), made_with(Some(60)), 70, Some(1)),
+        (vmi("Running", Some(100)), made_with(Some(60)), 71, None),
         (vmi("Running", Some(100)), made_with(Some(60)), 7000, None),
         // The clocks differ.
-        (vmi("Running", Some(100)), made_with(Some(60)), -5, Some(70)),
+        (vmi("Running", Some(100)), made_with(Some(60)), -5, Some(71)),
         (vmi("Running", Some(30)), made_with(Some(60)), 0, None),
         (vmi("Running", Some(10)), made_with(Some(60)), 0, None),
         (vmi("Running", None), made_with(Some(60)), 0, None),
