@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::TempDir;
 
@@ -86,13 +87,7 @@ impl Guest {
     }
 
     pub(crate) fn reaches(&self, address: &str) -> bool {
-        self.namespace
-            .command("ping")
-            .args(["-c1", "-W2", address])
-            .output()
-            .unwrap()
-            .status
-            .success()
+        self.namespace.reaches(address)
     }
 
     /// Runs udhcpc until it holds a lease; what it was told.
@@ -229,7 +224,12 @@ pub(crate) fn attach(name: &str) -> File {
             *to = from.cast_signed();
         }
         request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as i16;
-        tun_set_iff(file.as_raw_fd(), &request).unwrap();
+        // Who was attached before has closed it, but a process that another thread is starting
+        // holds it until its program begins.
+        wait_until("the tap is free", || {
+            let attached = tun_set_iff(file.as_raw_fd(), &request);
+            attached != Err(Errno::EBUSY) && attached.unwrap() == 0
+        });
     }
     file
 }

@@ -4,11 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Pod, Process};
+use super::{PATIENCE, Pod, Process};
 
 /// `netbind serve`, ended with the value.
 pub(crate) struct Serve {
@@ -35,10 +34,7 @@ impl Serve {
     /// Waits for the next event of that name.
     pub(crate) fn event(&self, name: &str) -> Value {
         loop {
-            let event = self
-                .events
-                .recv_timeout(Duration::from_secs(60))
-                .expect(name);
+            let event = self.events.recv_timeout(PATIENCE).expect(name);
             if event["event"] == name {
                 return event;
             }

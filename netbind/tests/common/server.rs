@@ -3,11 +3,12 @@
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use netbind::serve::{Server, Sockets};
 use netbind::{Event, GuestNetwork};
 use nix::sys::eventfd::EventFd;
+
+use super::PATIENCE;
 
 /// A server on a thread, until its value ends.
 pub(crate) struct Running {
@@ -36,7 +37,7 @@ impl Running {
 
     /// The next event.
     pub(crate) fn event(&self) -> Event {
-        self.events.recv_timeout(Duration::from_secs(5)).unwrap()
+        self.events.recv_timeout(PATIENCE).unwrap()
     }
 }
 

@@ -14,7 +14,7 @@ use netbind::Mac;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::common::guest::{GUEST_LINK, Guest};
-use crate::common::{Namespace, Pod, Process, success, text, wait_until};
+use crate::common::{Namespace, Pod, Process, allocated, success, text, wait_until};
 
 /// The pod's, and so the guest's.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 7);
@@ -120,6 +120,7 @@ impl Lab {
             let (_, times) = rest.split_once("mdev = ")?;
             let sent: u32 = sent.split_whitespace().last()?.parse().ok()?;
             Some(RoundTrips {
+                sent,
                 lost: sent - received.parse::<u32>().ok()?,
                 average: times.split('/').nth(1)?.parse().ok()?,
             })
@@ -127,25 +128,19 @@ impl Lab {
         summary().unwrap_or_else(|| panic!("{report}"))
     }
 
-    /// What the server's process costs: pages of resident memory, and time on a processor.
+    /// What the server's process costs: pages of memory, and time on a processor.
     pub(crate) fn cost(&self) -> (u64, Duration) {
-        let read = |file: &str| {
-            std::fs::read_to_string(format!("/proc/{}/{file}", self.server.0.id())).unwrap()
-        };
-        let resident = read("statm").split(' ').nth(1).unwrap().parse().unwrap();
-        // schedstat: nanoseconds, where stat counts ticks.
-        let busy = read("schedstat")
-            .split(' ')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
-        (resident, Duration::from_nanos(busy))
+        // Nanoseconds, where stat counts ticks.
+        let schedstat = format!("/proc/{}/schedstat", self.server.0.id());
+        let schedstat = std::fs::read_to_string(schedstat).unwrap();
+        let busy = schedstat.split(' ').next().unwrap().parse().unwrap();
+        (allocated(&self.server), Duration::from_nanos(busy))
     }
 }
 
 /// What a ping tells.
 pub(crate) struct RoundTrips {
+    pub(crate) sent: u32,
     pub(crate) lost: u32,
     /// In milliseconds.
     pub(crate) average: f64,

@@ -28,6 +28,9 @@ const RATE: u32 = 10_000;
 /// What a real client may wait for its lease. One in ten may lose a packet, and ask again when it
 /// likes: the guest's own queues overflow as well.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A flood for so long tells how fast everybody is. A shorter one has too few leases for that, and
+/// runs beside whatever else the machine does.
+const MEASURED: Duration = Duration::from_mins(1);
 /// Floods that run at once would be measured together.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -39,7 +42,7 @@ fn a_flood_of_every_kind() {
 #[test]
 #[ignore = "takes a minute"]
 fn a_flood_of_every_kind_for_a_minute() {
-    flood_by_hand(Duration::from_mins(1));
+    flood_by_hand(MEASURED);
 }
 
 #[test]
@@ -50,7 +53,7 @@ fn a_flood_by_perfdhcp() {
 #[test]
 #[ignore = "takes two minutes"]
 fn a_flood_by_perfdhcp_for_a_minute() {
-    flood_by_perfdhcp(Duration::from_mins(1));
+    flood_by_perfdhcp(MEASURED);
 }
 
 fn flood_by_hand(time: Duration) {
@@ -133,9 +136,19 @@ fn withstands(
         round_trips.average,
         quiet.average,
     );
-    assert!(rate > f64::from(RATE) * 0.8, "a flood of {rate:.0}");
-    assert!(grown <= 16, "resident memory grew by {grown} pages");
+    // Each client has got its lease, or the test would not have come so far.
+    assert!(grown <= 16, "the server's memory grew by {grown} pages");
     assert!(share < 0.5, "{share} of a processor");
+    assert!(
+        round_trips.lost * 10 <= round_trips.sent,
+        "the neighbour lost {} packets of {}",
+        round_trips.lost,
+        round_trips.sent
+    );
+    if time < MEASURED {
+        return;
+    }
+    assert!(rate > f64::from(RATE) * 0.8, "a flood of {rate:.0}");
     assert!(most < PATIENCE, "a client waited {most:?}");
     assert_eq!(round_trips.lost, 0, "the neighbour lost packets");
 }

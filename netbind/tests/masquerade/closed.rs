@@ -7,7 +7,7 @@ use super::{
     router,
 };
 use crate::common::guest::GUEST_LINK;
-use crate::common::{Namespace, success};
+use crate::common::{Namespace, success, wait_until};
 use crate::lan::frame::{self, mac};
 use crate::lan::wire::Wire;
 use crate::lan::{
@@ -67,7 +67,7 @@ fn the_pods_loopback_is_closed_to_the_guest() {
     // But for these rules the way is open.
     let mut flush = pod.command("nft");
     success(flush.args(["flush", "chain", "inet", "k6t-eth0", "router"]));
-    assert!(is_heard(), "without the rules");
+    wait_until("it is heard without the rules", is_heard);
 }
 
 #[test]

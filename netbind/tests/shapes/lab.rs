@@ -4,12 +4,11 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::process::Stdio;
-use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::common::guest::Guest;
-use crate::common::{Namespace, Pod, wait_until};
+use crate::common::{Namespace, PATIENCE, Pod, wait_until};
 
 /// Where the peer is, on a network of its own behind the node.
 pub(crate) const PEER_V4: &str = "192.0.2.2";
@@ -113,11 +112,10 @@ impl Service {
     #[track_caller]
     pub(crate) fn answers(&self, caller: &Namespace, address: &str, what: &str) {
         let address = SocketAddr::new(address.parse::<IpAddr>().unwrap(), PORT);
-        let patience = Duration::from_secs(5);
-        let call = caller.within(|| TcpStream::connect_timeout(&address, patience));
+        let call = caller.within(|| TcpStream::connect_timeout(&address, PATIENCE));
         let mut call = call.unwrap_or_else(|error| panic!("{what}: {address}: {error}"));
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(patience).unwrap();
+        let timeout = PollTimeout::try_from(PATIENCE).unwrap();
         assert_eq!(
             poll(&mut fds, timeout).unwrap(),
             1,
@@ -126,7 +124,7 @@ impl Service {
         let (mut answer, _) = self.0.accept().unwrap();
         answer.write_all(b"guest").unwrap();
         drop(answer);
-        call.set_read_timeout(Some(patience)).unwrap();
+        call.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut heard = String::new();
         call.read_to_string(&mut heard).unwrap();
         assert_eq!(heard, "guest", "{what}: {address}");

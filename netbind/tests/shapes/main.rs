@@ -122,7 +122,7 @@ fn carries(guest: &Guest, to: &str, mtu: u32) -> bool {
     let headers = ICMP + if to.contains(':') { 40 } else { 20 };
     let size = (mtu - headers).to_string();
     let mut ping = guest.namespace.command("ping");
-    ping.args(["-c1", "-W2", "-M", "do", "-s", &size, to]);
+    ping.args(["-c1", "-w10", "-M", "do", "-s", &size, to]);
     ping.output().unwrap().status.success()
 }
 
