@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
-use controller::api::{self, ApiContext, Streams};
+use controller::api::{self, ApiContext, Handlers, Streams};
 use controller::certificates::{self, Identity};
 use controller::config::Settings;
 use controller::lease::Election;
@@ -141,12 +141,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
         limits,
     ));
     let aggregated = Limits::aggregated();
-    let context = ApiContext {
+    let handlers = Handlers {
         client: client.clone(),
         namespace: args.namespace.as_str().into(),
+        tls: handlers,
+    };
+    let context = ApiContext {
+        client: client.clone(),
         readiness: readiness.clone(),
         trust: front_proxy.clone(),
-        handlers,
+        handlers: handlers.clone(),
         streams: Streams::new(ending),
     };
     servers.spawn(server::serve(
@@ -172,6 +176,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         client: client.clone(),
         instance: args.name,
         launcher_image: args.launcher_image,
+        handlers,
         settings,
         metrics: metrics.clone(),
     };

@@ -22,7 +22,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::routing::get;
 use common::{Answer, DEADLINE, bundle, closed, connect};
-use controller::api::{ApiContext, GROUP, Streams, Trust, VERSIONS, router};
+use controller::api::{ApiContext, GROUP, Handlers, Streams, Trust, VERSIONS, router};
 use controller::certificates::{Certified, Identity, Subject, Usage};
 use controller::server::{Limits, Readiness, Transport, serve};
 use hyper_util::rt::TokioIo;
@@ -97,12 +97,16 @@ impl Server {
         let (identity, who) = watch::channel(Some(Identity::of(&bundle).unwrap()));
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let (trust, trusted) = watch::channel(trust(&proxies, FRONT_PROXY));
+        let client = Client::try_from(nobody).unwrap();
         let context = ApiContext {
-            client: Client::try_from(nobody).unwrap(),
-            namespace: "ferrovirt".into(),
+            client: client.clone(),
             readiness: ready.clone(),
             trust: trusted.clone(),
-            handlers: watch::channel(None).1,
+            handlers: Handlers {
+                client,
+                namespace: "ferrovirt".into(),
+                tls: watch::channel(None).1,
+            },
             streams: Streams::new(watch::channel(false).1),
         };
         let transport = Transport::Aggregated {

@@ -134,7 +134,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::api::{ApiContext, Streams, namespaced};
+    use crate::api::{ApiContext, Handlers, Streams, namespaced};
     use crate::server::Readiness;
 
     #[test]
@@ -171,12 +171,16 @@ mod tests {
     #[tokio::test]
     async fn what_is_listed_is_served() {
         let nobody = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(nobody).unwrap();
         let context = ApiContext {
-            client: Client::try_from(nobody).unwrap(),
-            namespace: "ferrovirt".into(),
+            client: client.clone(),
             readiness: watch::channel(Readiness::Ready).1,
             trust: watch::channel(None).1,
-            handlers: watch::channel(None).1,
+            handlers: Handlers {
+                client,
+                namespace: "ferrovirt".into(),
+                tls: watch::channel(None).1,
+            },
             streams: Streams::new(watch::channel(false).1),
         };
         let router = TowerToHyperService::new(namespaced().with_state(context));

@@ -23,20 +23,21 @@ use hyper::client::conn::http1;
 use hyper::upgrade::{self, Upgraded};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
-use kube_client::Api;
 use kube_client::api::ListParams;
+use kube_client::{Api, Client};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
-use super::{ApiContext, ApiError};
+use super::ApiError;
 use crate::certificates::HANDLER;
 use crate::error::Chain;
 
@@ -80,6 +81,35 @@ enum ReachError {
     Http(#[source] hyper::Error),
 }
 
+/// How the nodes' handlers are found and reached.
+#[derive(Clone)]
+pub struct Handlers {
+    /// The API server, with our own rights.
+    pub client: Client,
+    /// Where virt-handler's pods are.
+    pub namespace: Arc<str>,
+    /// How they know us, and we them: their name is [`HANDLER`]. None while there are no
+    /// certificates.
+    pub tls: watch::Receiver<Option<Arc<ClientConfig>>>,
+}
+
+impl Handlers {
+    /// Has the instance's guest told to power itself off, and powered off when so many seconds are
+    /// over. One that was told before has no more time for it than it had.
+    ///
+    /// # Errors
+    /// As of [`Handler::of`] and [`Handler::put`].
+    pub(crate) async fn shut_down(
+        &self,
+        vmi: &VirtualMachineInstance,
+        seconds: u32,
+    ) -> Result<(), ApiError> {
+        let handler = Handler::of(self, vmi).await?;
+        let options = json!({"gracePeriodSeconds": seconds});
+        handler.put("shutdown", &options).await
+    }
+}
+
 /// The handler of a node, and the instance that it is asked about.
 pub(super) struct Handler {
     node: String,
@@ -97,17 +127,17 @@ impl Handler {
     /// # Errors
     /// 503 where there is none, or it cannot be reached yet.
     pub(super) async fn of(
-        context: &ApiContext,
+        handlers: &Handlers,
         vmi: &VirtualMachineInstance,
     ) -> Result<Self, ApiError> {
         let status = vmi.status.as_ref();
         let node = status.and_then(|status| status.node_name.clone());
         let node = node.ok_or_else(|| ApiError::unavailable("the VMI has no node yet"))?;
-        let tls = context.handlers.borrow().clone();
+        let tls = handlers.tls.borrow().clone();
         let tls = tls.ok_or_else(|| {
             ApiError::unavailable("virt-controller has no certificate for virt-handlers yet")
         })?;
-        let pods: Api<Pod> = Api::namespaced(context.client.clone(), &context.namespace);
+        let pods: Api<Pod> = Api::namespaced(handlers.client.clone(), &handlers.namespace);
         let params = ListParams::default()
             .labels(LABEL)
             .fields(&format!("spec.nodeName={node}"));

@@ -34,10 +34,10 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use kube_client::Client;
-use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+pub use handler::Handlers;
 pub use path::{Call, PathError};
 pub use places::{Place, Streams};
 pub use status::{ApiError, Object};
@@ -61,15 +61,12 @@ pub fn service_names() -> [String; VERSIONS.len()] {
 pub struct ApiContext {
     /// The API server, with our own rights.
     pub client: Client,
-    /// Where our components are, virt-handler's pods among them.
-    pub namespace: Arc<str>,
     /// Whether requests should come here.
     pub readiness: watch::Receiver<Readiness>,
     /// Who may call in users' names; none while it is not known.
     pub trust: watch::Receiver<Option<Arc<Trust>>>,
-    /// How to reach a handler: its name is [`HANDLER`](crate::certificates::HANDLER). None while
-    /// there are no certificates.
-    pub handlers: watch::Receiver<Option<Arc<ClientConfig>>>,
+    /// How handlers are reached.
+    pub handlers: Handlers,
     /// The streams.
     pub streams: Streams,
 }

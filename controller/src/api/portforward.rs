@@ -272,9 +272,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_where_nobody_listens_is_told_of() {
-        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let guest = free.local_addr().unwrap();
-        drop(free);
+        // Nobody listens there, nor can anybody while it is bound.
+        let silent = tokio::net::TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let guest = silent.local_addr().unwrap();
         let error = dial(guest).await.unwrap_err();
         assert_eq!(error.code().as_u16(), 503);
         assert!(error.to_string().contains("refused"), "{error}");

@@ -48,10 +48,10 @@ pub use scheduling::{CPU_FEATURE, CPU_MODEL, SCHEDULABLE};
 
 /// Seconds that the kubelet gives a launcher beyond what the guest has to shut down: to power it
 /// off, and to tell of it.
-const LAUNCHER_GRACE_SECONDS: i64 = 30;
+const LAUNCHER_GRACE_SECONDS: u32 = 30;
 
 /// What a guest has to shut down where nothing says so, in seconds.
-const GUEST_GRACE_SECONDS: i64 = 30;
+const GUEST_GRACE_SECONDS: u32 = 30;
 
 /// The longest name of a container or a volume (a DNS label).
 const LABEL_MOST: usize = 63;
@@ -114,9 +114,16 @@ pub enum RenderError {
 
 /// What an instance's pod has to end, in seconds.
 pub(crate) fn grace_seconds(spec: &VirtualMachineInstanceSpec) -> i64 {
-    let guest = spec.termination_grace_period_seconds;
-    let guest = guest.unwrap_or(GUEST_GRACE_SECONDS);
-    guest.saturating_add(LAUNCHER_GRACE_SECONDS)
+    i64::from(guest_grace_seconds(spec)) + i64::from(LAUNCHER_GRACE_SECONDS)
+}
+
+/// What an instance's guest has to shut down, in seconds.
+pub(crate) fn guest_grace_seconds(spec: &VirtualMachineInstanceSpec) -> u32 {
+    let said = spec.termination_grace_period_seconds;
+    said.map_or(GUEST_GRACE_SECONDS, |said| {
+        // Less than none is refused by admission.
+        said.max(0).try_into().unwrap_or(u32::MAX)
+    })
 }
 
 /// The pod of an instance that the API server has stored.

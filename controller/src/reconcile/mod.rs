@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A decision is either to act or to write down how things stand: what was done is seen in the next
-//! snapshot, and the status is written from that. Where nothing changed, nothing is decided.
+//! snapshot, and the status is written from that. Where nothing changed, nothing is written.
 
 mod condition;
 mod launcher;

@@ -336,7 +336,7 @@ impl Cluster {
                 let vmi = self.vmi.take().unwrap();
                 assert!(vmi.metadata.deletion_timestamp.is_some());
             }
-            vmi::Write::Event(_) => {}
+            vmi::Write::ShutDown { .. } | vmi::Write::Event(_) => {}
         }
     }
 

@@ -33,6 +33,7 @@ use tracing::{debug, info, warn};
 
 use self::perform::{PerformError, Performed, Performer};
 use self::queue::{Key, Kind, Outcome, Queue};
+use crate::api::Handlers;
 use crate::config::Settings;
 use crate::error::Chain;
 use crate::metrics::Metrics;
@@ -56,6 +57,8 @@ pub struct Leader {
     pub instance: String,
     /// The image of virt-launcher.
     pub launcher_image: String,
+    /// How handlers are reached.
+    pub handlers: Handlers,
     /// The cluster's settings.
     pub settings: channel::Receiver<Settings>,
     /// What is counted.
@@ -76,7 +79,7 @@ impl Leader {
     pub async fn run(&self, world: &mut World) -> Infallible {
         world.clear();
         let mut watched = watch::watch(&self.client);
-        let performer = Performer::new(self.client.clone(), &self.instance);
+        let performer = Performer::new(self.client.clone(), self.handlers.clone(), &self.instance);
         let mut queue = Queue::new(&self.metrics);
         let mut working: FuturesUnordered<BoxFuture<'_, Work>> = FuturesUnordered::new();
         let mut telling = FuturesUnordered::new();

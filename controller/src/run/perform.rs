@@ -18,6 +18,7 @@ use tracing::{debug, info};
 
 use super::watch::strip;
 use super::world::Written;
+use crate::api::{ApiError, Handlers};
 use crate::error::Chain;
 use crate::pod;
 use crate::reconcile::{Event, EventType, Failure, Launcher, vm, vmi};
@@ -29,6 +30,7 @@ const CREATING_VMI: &str = "creating the instance";
 const CREATING_POD: &str = "creating the pod";
 const DELETING_POD: &str = "deleting the pod";
 const CONFIRMING: &str = "looking for pods of the instance";
+const TELLING: &str = "telling the guest to shut down";
 
 /// How long one write may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -51,6 +53,9 @@ pub(super) enum PerformError {
         /// The write.
         what: &'static str,
     },
+    /// The guest's node did not tell it.
+    #[error("{TELLING}")]
+    Untold(#[source] ApiError),
     /// The instance has no pod.
     #[error("rendering the pod")]
     Render(#[from] pod::RenderError),
@@ -85,13 +90,15 @@ impl PerformError {
 
     /// The object has changed since the decision, or is gone: there will be another.
     pub(super) fn is_stale(&self) -> bool {
-        match self {
+        let code = match self {
             Self::Api {
                 source: kube_client::Error::Api(status),
                 ..
-            } => matches!(status.code, 404 | 409),
-            _ => false,
-        }
+            } => status.code,
+            Self::Untold(error) => error.code().as_u16(),
+            _ => return false,
+        };
+        matches!(code, 404 | 409)
     }
 }
 
@@ -120,12 +127,13 @@ pub(super) struct Performed {
 #[derive(Clone)]
 pub(super) struct Performer {
     client: Client,
+    handlers: Handlers,
     recorder: Recorder,
 }
 
 impl Performer {
-    /// Writes by `client`, as the replica named `instance`.
-    pub(super) fn new(client: Client, instance: &str) -> Self {
+    /// Writes by `client` and tells `handlers`, as the replica named `instance`.
+    pub(super) fn new(client: Client, handlers: Handlers, instance: &str) -> Self {
         let reporter = events::Reporter {
             controller: MANAGER.to_owned(),
             instance: Some(instance.to_owned()),
@@ -133,6 +141,7 @@ impl Performer {
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             client,
+            handlers,
         }
     }
 
@@ -262,6 +271,13 @@ impl Performer {
                 info!(%namespace, %name, %pod, "deleting the pod");
                 let left = delete(&pods, &pod, uid, DELETING_POD).await?;
                 left.map_or(Answer::Nothing, |pod| launcher(Launcher::new(&pod)))
+            }
+            vmi::Write::ShutDown { seconds } => {
+                info!(%namespace, %name, seconds, "shutting the guest down");
+                let told = timeout(TIMEOUT, self.handlers.shut_down(vmi, seconds)).await;
+                told.map_err(|_elapsed| PerformError::Late { what: TELLING })?
+                    .map_err(PerformError::Untold)?;
+                Answer::Nothing
             }
             vmi::Write::ApplyStatus(status) => {
                 let status = json!(status);
@@ -569,6 +585,15 @@ mod tests {
             let error = answer(what, code);
             assert_eq!(error.refusal().is_some(), refused, "{what} {code}");
             assert_eq!(error.is_stale(), stale, "{what} {code}");
+        }
+        let untold = [
+            (ApiError::no_such_call(), true),
+            (ApiError::unavailable("no virt-handler"), false),
+        ];
+        for (error, stale) in untold {
+            let error = PerformError::Untold(error);
+            assert!(error.refusal().is_none(), "{error:?}");
+            assert_eq!(error.is_stale(), stale, "{error:?}");
         }
         let message = answer(CREATING_POD, 403).refusal().unwrap().message;
         assert_eq!(message, "why");

@@ -77,7 +77,7 @@ async fn screenshot(
         true => "vnc/screenshot?moveCursor=true",
         false => "vnc/screenshot",
     };
-    let handler = Handler::of(&context, &vmi).await?;
+    let handler = Handler::of(&context.handlers, &vmi).await?;
     handler.get(call).await.map_err(not_there)
 }
 
@@ -93,7 +93,7 @@ async fn open(
     let place = context.streams.take(&named.namespace, &named.name)?;
     let vmi = find(context, named).await?;
     device.check(&vmi)?;
-    let handler = Handler::of(context, &vmi).await?;
+    let handler = Handler::of(&context.handlers, &vmi).await?;
     let guest = handler.open(call).await.map_err(not_there)?;
     Ok(client.serve_bytes(guest, place))
 }

@@ -109,7 +109,7 @@ pub(super) async fn act(
     let vmi = find(&context, &named).await?;
     action.check(&vmi, dry_run)?;
     if dry_run == DryRun(false) {
-        let handler = Handler::of(&context, &vmi).await?;
+        let handler = Handler::of(&context.handlers, &vmi).await?;
         if let Err(error) = handler.put(action.name(), &options).await {
             return Err(unknown(&context, &named, &vmi, error).await);
         }
@@ -127,7 +127,7 @@ pub(super) async fn ask(
     if phase(&vmi) != Phase::Running {
         return Err(Object::vmi(&named.name).conflict("VMI is not running"));
     }
-    let handler = Handler::of(&context, &vmi).await?;
+    let handler = Handler::of(&context.handlers, &vmi).await?;
     match handler.get(question.name()).await {
         Ok(answer) => Ok(answer),
         Err(error) => Err(unknown(&context, &named, &vmi, error).await),

@@ -1,5 +1,6 @@
-//! Starting and stopping machines: one write each, of what [`plan`] decides, and one before it where
-//! a guest is given more time than its instance has.
+//! Starting and stopping machines: one write each, of what [`plan`] decides. A guest that is given
+//! less time than its instance has is told here, afterwards. Where it is given more, its instance is
+//! beforehand, whose reconciler tells the guest.
 
 use std::time::Duration;
 
@@ -17,8 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::Named;
 use super::options::{self, DryRun};
 use super::plan::{Patch, Verb, longer_grace, plan};
-use crate::api::handler::Handler;
-use crate::api::{ApiContext, ApiError, Object};
+use crate::api::{ApiContext, ApiError, Handlers, Object};
 use crate::reconcile::vmi::{is_final, phase};
 
 /// The field manager of what is written in users' names.
@@ -53,6 +53,8 @@ pub(super) async fn act<T: Default + DeserializeOwned>(
         let longer = longer.transpose().map_err(conflict)?.flatten();
         let written = async {
             if let (Some(vmi), Some(grace)) = (&vmi, longer) {
+                // What is refused leaves the instance as it is.
+                write(&vms, &vm, plan.patch.clone(), DryRun(true)).await?;
                 prolong(&vmis, vmi, grace, dry_run).await?;
             }
             write(&vms, &vm, plan.patch, dry_run).await
@@ -62,12 +64,9 @@ pub(super) async fn act<T: Default + DeserializeOwned>(
             Err(kube_client::Error::Api(status)) if matches!(status.code, 404 | 409) => continue,
             written => written?,
         }
-        if let (Some(vmi), Some(grace), DryRun(false)) = (vmi, plan.shutdown, dry_run) {
-            let told = hurry(&context, &vmis, &vmi, grace).await;
-            if told.is_err() && longer.is_some() {
-                give_back(&vmis, &vmi).await;
-            }
-            told?;
+        if let (Some(vmi), Some(grace), None, DryRun(false)) = (vmi, plan.shutdown, longer, dry_run)
+        {
+            hurry(&context.handlers, &vmis, &vmi, grace).await?;
         }
         return Ok(StatusCode::ACCEPTED);
     }
@@ -107,20 +106,6 @@ async fn prolong(
     vmis.patch(name, &params(dry_run), &patch).await.map(drop)
 }
 
-/// Gives the instance the grace period that it had: its pod is deleted at once then, which tells a
-/// guest that nobody else can tell.
-async fn give_back(vmis: &Api<VirtualMachineInstance>, vmi: &VirtualMachineInstance) {
-    let name = vmi.metadata.name.as_deref().unwrap_or_default();
-    let patch = json!({
-        "metadata": {"uid": vmi.metadata.uid},
-        "spec": {"terminationGracePeriodSeconds": vmi.spec.termination_grace_period_seconds},
-    });
-    let patch = api::Patch::Merge(patch);
-    if let Err(error) = vmis.patch(name, &params(DryRun(false)), &patch).await {
-        tracing::warn!("instance {name} keeps a longer grace period: {error}");
-    }
-}
-
 fn params(DryRun(dry_run): DryRun) -> PatchParams {
     PatchParams {
         dry_run,
@@ -140,19 +125,14 @@ fn seen(metadata: &ObjectMeta, mut patch: Value) -> api::Patch<Value> {
 /// # Errors
 /// 503 where nobody can be told for a while, and the instance lives; what the handler says.
 async fn hurry(
-    context: &ApiContext,
+    handlers: &Handlers,
     vmis: &Api<VirtualMachineInstance>,
     vmi: &VirtualMachineInstance,
     grace: u32,
 ) -> Result<(), ApiError> {
-    let options = json!({"gracePeriodSeconds": grace});
     let begun = Instant::now();
     loop {
-        let told = async {
-            let handler = Handler::of(context, vmi).await?;
-            handler.put("shutdown", &options).await
-        };
-        let Err(error) = told.await else {
+        let Err(error) = handlers.shut_down(vmi, grace).await else {
             return Ok(());
         };
         let message = format!("it stops, but within its own grace period: {error}");

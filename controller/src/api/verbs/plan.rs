@@ -17,11 +17,9 @@ use crds::{
 };
 use serde_json::{Value, json};
 
+use crate::pod::guest_grace_seconds;
 use crate::reconcile::vm::run_strategy;
 use crate::reconcile::vmi::{is_final, phase};
-
-/// The grace period of an instance that names none, in seconds.
-const GRACE: u32 = 30;
 
 /// What is asked of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +76,8 @@ pub(super) fn plan(
 }
 
 /// What `terminationGracePeriodSeconds` the instance is to have before it is asked to stop, where its
-/// guest is given more time than that says now. Its pod is deleted so much later.
+/// guest is given more time than that says now. Its reconciler tells the guest, and deletes its pod
+/// so much later.
 ///
 /// # Errors
 /// Why it cannot: the launcher of an instance that stops already does not wait longer.
@@ -86,7 +85,7 @@ pub(super) fn longer_grace(
     plan: &Plan,
     vmi: &VirtualMachineInstance,
 ) -> Result<Option<u32>, String> {
-    let own = own_grace(vmi);
+    let own = guest_grace_seconds(&vmi.spec);
     let longer = plan.shutdown.filter(|grace| *grace > own);
     if longer.is_some() && vmi.metadata.deletion_timestamp.is_some() {
         return Err(format!(
@@ -148,7 +147,7 @@ fn stop(
         (_, None) => return Err("VM is not running".to_owned()),
         (RunStrategy::Halted, Some(vmi)) => {
             // It stops anyway.
-            if grace.is_none_or(|grace| grace >= own_grace(vmi)) {
+            if grace.is_none_or(|grace| grace >= guest_grace_seconds(&vmi.spec)) {
                 return Err(format!(
                     "{strategy:?} only supports manual stop requests with a shorter graceperiod"
                 ));
@@ -190,11 +189,6 @@ fn runs(vmi: &VirtualMachineInstance) -> bool {
 
 fn starts_paused(vm: &VirtualMachine) -> bool {
     vm.spec.template.spec.start_strategy == Some(StartStrategy::Paused)
-}
-
-fn own_grace(vmi: &VirtualMachineInstance) -> u32 {
-    let own = vmi.spec.termination_grace_period_seconds;
-    own.and_then(|own| own.try_into().ok()).unwrap_or(GRACE)
 }
 
 /// Sets the strategy to Always or to Halted, in the field that says it now.

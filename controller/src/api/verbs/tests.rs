@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::plan::{Patch, Plan, Verb, longer_grace, plan};
-use crate::api::{ApiContext, Streams, namespaced};
+use crate::api::{ApiContext, Handlers, Streams, namespaced};
 use crate::reconcile::vm::{VmSnapshot, Write, decide};
 use crate::server::Readiness;
 
@@ -337,12 +337,16 @@ fn only_a_stop_overtakes_what_was_asked_before() {
 /// What answers a call where the API server is not there to be asked.
 async fn answered(method: &Method, path: &str, body: &str) -> u16 {
     let nowhere = Config::new("http://127.0.0.1:1".parse().unwrap());
+    let client = Client::try_from(nowhere).unwrap();
     let context = ApiContext {
-        client: Client::try_from(nowhere).unwrap(),
-        namespace: "ferrovirt".into(),
+        client: client.clone(),
         readiness: watch::channel(Readiness::Ready).1,
         trust: watch::channel(None).1,
-        handlers: watch::channel(None).1,
+        handlers: Handlers {
+            client,
+            namespace: "ferrovirt".into(),
+            tls: watch::channel(None).1,
+        },
         streams: Streams::new(watch::channel(false).1),
     };
     let router = axum::Router::new()

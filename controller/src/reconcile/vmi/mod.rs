@@ -54,6 +54,12 @@ pub enum Write {
         /// The pod's uid.
         uid: String,
     },
+    /// Have its guest told to power itself off within so many seconds, again where it was told
+    /// before: that gives it no more time.
+    ShutDown {
+        /// The seconds.
+        seconds: u32,
+    },
     /// Apply what of its status is the controller's.
     ApplyStatus(Box<VirtualMachineInstanceStatus>),
     /// Go on only if the API server, asked now, knows of no pod of it. What follows cannot be taken
@@ -99,10 +105,15 @@ pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision<Write> {
         Some(pod) if deleting && !pod.deleting => match prolonged(&snapshot.vmi, pod, now) {
             None => delete(pod),
             Some(left) => {
-                let applied = apply(snapshot, now);
+                let seconds = pod::guest_grace_seconds(&snapshot.vmi.spec);
+                let Decision {
+                    mut writes,
+                    requeue,
+                } = apply(snapshot, now);
+                writes.push(Write::ShutDown { seconds });
                 Decision {
-                    requeue: Some(applied.requeue.map_or(left, |sooner| sooner.min(left))),
-                    ..applied
+                    writes,
+                    requeue: Some(requeue.map_or(left, |sooner| sooner.min(left))),
                 }
             }
         },
@@ -151,7 +162,7 @@ const ROUNDED: Duration = Duration::from_secs(1);
 
 /// How much later than the instance its pod is deleted, so that a guest that was given more time than
 /// its pod was made with has it: from then on the launcher and the kubelet leave it no more than that.
-/// It was told to shut down when the time was given.
+/// Until then it is told to shut down at every look: nobody remembers whether it was.
 fn prolonged(vmi: &VirtualMachineInstance, pod: &Launcher, now: Timestamp) -> Option<Duration> {
     if phase(vmi) != Phase::Running || pod.ended.is_some() || pod.over.is_some() {
         return None;

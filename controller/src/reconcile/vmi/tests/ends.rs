@@ -325,7 +325,7 @@ fn a_deletion_waits_for_the_pod() {
 }
 
 #[test]
-fn a_guest_that_was_given_more_time_has_it_before_its_pod_is_deleted() {
+fn a_guest_that_was_given_more_time_is_told_and_has_it_before_its_pod_is_deleted() {
     let vmi = |phase: &str, grace: Option<i64>| {
         let mut vmi = deleting(in_phase(phase));
         vmi.spec.termination_grace_period_seconds = grace;
@@ -355,7 +355,7 @@ fn a_guest_that_was_given_more_time_has_it_before_its_pod_is_deleted() {
         (vmi("Running", Some(10)), made_with(Some(60)), 0, None),
         (vmi("Running", None), made_with(Some(60)), 0, None),
         (vmi("Running", Some(100)), made_with(None), 0, None),
-        // Nobody was told, or nobody is left to be told.
+        // There is nobody to be told.
         (vmi("Scheduled", Some(100)), made_with(Some(60)), 0, None),
         (vmi("Unknown", Some(100)), made_with(Some(60)), 0, None),
         (vmi("Succeeded", Some(100)), made_with(Some(60)), 0, None),
@@ -367,6 +367,9 @@ fn a_guest_that_was_given_more_time_has_it_before_its_pod_is_deleted() {
         let decision = decide(&snapshot(vmi, Some(pod)), at(1 + passed));
         let deletes = words(&decision) == "delete, (SuccessfulDelete)";
         assert_eq!(deletes, expected.is_none(), "{case}");
+        // At every look: whoever was to tell it may have ended.
+        let told = words(&decision).ends_with("shut down in 100 s");
+        assert_eq!(told, expected.is_some(), "{case}");
         let left = expected.map(Duration::from_secs);
         assert_eq!(decision.requeue, left, "{case}");
     }

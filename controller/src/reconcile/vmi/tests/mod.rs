@@ -100,6 +100,7 @@ fn words(decision: &Decision<Write>) -> String {
     let words = decision.writes.iter().map(|write| match write {
         Write::CreatePod => "create".to_owned(),
         Write::DeletePod { .. } => "delete".to_owned(),
+        Write::ShutDown { seconds } => format!("shut down in {seconds} s"),
         Write::ApplyStatus(_) => "status".to_owned(),
         Write::ConfirmNoPod => "confirm".to_owned(),
         Write::RemoveFinalizer => "let go".to_owned(),
