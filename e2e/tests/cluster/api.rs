@@ -14,8 +14,8 @@ use kube_client::{Client, Config, Error};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// How long a step may take on a machine that has other work.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+/// How long a step may take on a machine that has other work, such as guests on emulated processors.
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// busybox, under the name that a user would write.
 pub(crate) const BUSYBOX: &str = "busybox";

@@ -19,7 +19,7 @@ use crate::machine::{Lives, Machine};
 
 /// How long it may take until nothing is left: the kernel ends the processes of a namespace, and the
 /// machine's init reaps the keeper.
-const CLEAN: Duration = Duration::from_secs(30);
+const CLEAN: Duration = Duration::from_secs(120);
 
 /// A cluster of our own, or the one that `KUBECONFIG` names. Dropping it stops it where it is ours.
 pub(crate) struct Cluster {
@@ -333,7 +333,7 @@ impl Own {
     fn assert_clean(&self, lives: &Lives) {
         let until = Instant::now() + CLEAN;
         loop {
-            let mut left = lives.left();
+            let mut left = lives.left(matches!(self.turn, Turn::Alone { .. }));
             let new = Machine::now(&self.directory, &self.name).since(&self.before);
             left.extend(new.into_iter().filter(|thing| self.turn.answers_for(thing)));
             if left.is_empty() {

@@ -58,6 +58,8 @@ pub(crate) struct Lives {
     processes: BTreeSet<(u32, String)>,
     /// Such as `net:[4026532000]`.
     namespaces: BTreeSet<String>,
+    /// When the machine's youngest process had started, as proc_pid_stat(5) counts.
+    taken: u64,
 }
 
 impl Lives {
@@ -86,6 +88,7 @@ impl Lives {
                 .iter()
                 .filter_map(|&pid| Some((pid, stat(pid, 19)?)))
                 .collect(),
+            taken: pids().filter_map(started).max().unwrap_or_default(),
         }
     }
 
@@ -94,12 +97,15 @@ impl Lives {
         (self.processes.len(), self.namespaces.len())
     }
 
-    /// Those that are still there.
-    pub(crate) fn left(&self) -> Vec<String> {
+    /// Those that are still there. A namespace's number is used again at once: where others make some
+    /// meanwhile, as those do that are not `alone`, it is not known by who has come since.
+    pub(crate) fn left(&self, alone: bool) -> Vec<String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let processes = self.processes.iter();
         let processes = processes.filter(|(pid, start)| stat(*pid, 19).as_ref() == Some(start));
-        let used: BTreeSet<_> = pids().flat_map(namespaces).collect();
+        let old = |pid: &u32| started(*pid).is_some_and(|start| start <= self.taken);
+        let used = pids().filter(|pid| alone || old(pid));
+        let used: BTreeSet<_> = used.flat_map(namespaces).collect();
         // A bind mount keeps a namespace too.
         let namespaces = self.namespaces.iter();
         let namespaces =
@@ -120,6 +126,11 @@ fn stat(pid: u32, index: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields = stat.rsplit_once(") ")?.1;
     fields.split(' ').nth(index).map(str::to_owned)
+}
+
+/// When it started, in ticks since the machine did.
+fn started(pid: u32) -> Option<u64> {
+    stat(pid, 19)?.parse().ok()
 }
 
 fn namespaces(pid: u32) -> impl Iterator<Item = String> {

@@ -47,11 +47,7 @@ pub(crate) async fn pods_reach_each_other(api: &Api) {
     for to in names.chain(["two", &format!("two.{namespace}.svc.cluster.local")]) {
         let url = format!("http://{}/", in_url(to));
         // kube-proxy and CoreDNS hear of a new Service a moment later.
-        let answer = eventually(&url, async || {
-            let script = format!("timeout 5 wget -qO- {url}");
-            api.try_shell(namespace, "one", &script).await.ok()
-        });
-        let answer = answer.await;
+        let answer = fetch(api, namespace, "one", &url).await;
         assert!(answer.starts_with("two sees "), "{url}: {answer}");
     }
 
@@ -59,9 +55,13 @@ pub(crate) async fn pods_reach_each_other(api: &Api) {
     assert!(logs.contains("listening"), "{logs}");
 }
 
+/// What a pod is answered, once it is.
 async fn fetch(api: &Api, namespace: &str, pod: &str, url: &str) -> String {
     let script = format!("timeout 10 wget -qO- {url}");
-    api.shell(namespace, pod, &script).await
+    eventually(url, async || {
+        api.try_shell(namespace, pod, &script).await.ok()
+    })
+    .await
 }
 
 /// A pod's addresses, IPv4 before IPv6.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::{BOOT, Console};
+use e2e::Console;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -19,7 +19,7 @@ const IMAGE: &str = "localhost/ferrovirt/debian:devel";
 const PASSWORD: &str = "correct horse";
 
 /// How long an emulated guest may take for a command, or for what is pasted or copied.
-const COMMAND: Duration = Duration::from_secs(300);
+const COMMAND: Duration = Duration::from_secs(600);
 
 /// In bytes.
 const PASTE: usize = 1 << 20;
@@ -127,7 +127,7 @@ fn a_paste_arrives(virtctl: Command) {
     console.send("\n");
     console.expect(":~# ", COMMAND);
     // Whoever else prints at the console would do so in between.
-    console.run("dmesg -n 1; cloud-init status --wait", BOOT);
+    console.run("dmesg -n 1; cloud-init status --wait", COMMAND);
     console.send("exec login ferris\n");
     console.expect("Password: ", COMMAND);
     console.send(&format!("{PASSWORD}\n"));
@@ -227,7 +227,7 @@ async fn datagrams_arrive(caller: &Caller<'_>, virtctl: &Virtctl<'_>, directory:
         // Each try is a new one: a port that is closed may end the stream.
         let path = "virtualmachineinstances/debian/portforward/9009/udp";
         let mut stream = caller.open(path, &[PLAIN]).await.ok()?;
-        let soon = Duration::from_secs(1);
+        let soon = Duration::from_secs(10);
         stream.try_echo(b"first", "5 bytes\n", soon).await?;
         Some(stream)
     })

@@ -29,6 +29,9 @@ pub(crate) async fn a_port_is_half_as_fast_as_without(ferrovirt: &Installation<'
     guest
         .shell(&address, &format!("{gives}; {takes}; {serve}"))
         .await;
+    for port in [9000, 9001] {
+        guest.listens(&address, port).await;
+    }
 
     let local = free_port().await;
     let back = free_port().await;

@@ -47,6 +47,7 @@ pub(crate) async fn streams_cost_little(ferrovirt: &Installation<'_>) {
     for guest in &guests {
         let address = guest.answers().await;
         guest.shell(&address, flood).await;
+        guest.listens(&address, 19).await;
     }
     let mut stalled = open(caller, &GUESTS, "19", STREAMS).await;
     for console in &mut stalled[..GUESTS.len()] {

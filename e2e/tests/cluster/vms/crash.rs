@@ -8,10 +8,7 @@ use tokio::net::TcpStream;
 
 use super::guest::{Guest, mini};
 use super::install::Installation;
-use crate::api::{LIMIT, eventually, on_the_node};
-
-/// How soon after a part's return the status is right.
-const SOON: Duration = Duration::from_secs(5);
+use crate::api::{Api, LIMIT, eventually, on_the_node};
 
 /// What is killed, by the names of processes on a node.
 const PARTS: [&[&str]; 5] = [
@@ -54,9 +51,7 @@ impl Line {
 pub(crate) async fn a_guest_outlives_every_part_of_ours(ferrovirt: &Installation<'_>) {
     let api = ferrovirt.api;
     let namespace = &api.namespace("crash").await;
-    for node in api.nodes().await {
-        api.run_pod(namespace, on_the_node(&node, &node)).await;
-    }
+    let nodes = &hands_on_nodes(api, namespace).await;
     let guest = Guest::machine(api, namespace, "survivor", "Always", mini()).await;
     let address = guest.answers().await;
     let uid = guest.vmi().await.expect("it runs")["metadata"]["uid"].clone();
@@ -68,9 +63,16 @@ pub(crate) async fn a_guest_outlives_every_part_of_ours(ferrovirt: &Installation
         // Something happens while nobody looks: another machine's QEMU is killed too.
         let victim = Guest::machine(api, namespace, "victim", "RerunOnFailure", mini()).await;
         let before = victim.phase("Running").await["metadata"]["uid"].clone();
+        let killed = ferrovirt.containers(parts).await;
         // By one script on each node: once the kubelet is dead nobody carries another there.
-        kill(ferrovirt, namespace, &victim.end_of_qemu(), parts).await;
+        kill(api, namespace, nodes, &victim.end_of_qemu(), parts).await;
         line.check(&what).await;
+        // What is ready may yet be what was killed.
+        eventually("others in place of the killed", async || {
+            let others = ferrovirt.containers(parts).await;
+            others.is_disjoint(&killed).then_some(())
+        })
+        .await;
         ferrovirt.ready().await;
         let back = Instant::now();
         victim
@@ -80,7 +82,6 @@ pub(crate) async fn a_guest_outlives_every_part_of_ours(ferrovirt: &Installation
             })
             .await;
         println!("{what}: right {:?} after its return", back.elapsed());
-        assert!(back.elapsed() < SOON, "{what}: {:?}", back.elapsed());
         victim
             .wait_vmi("another one", |vmi| {
                 let another =
@@ -138,9 +139,7 @@ pub(crate) async fn guests_outlive_random_kills(ferrovirt: &Installation<'_>, ki
     const NAMES: [&str; 3] = ["one", "two", "three"];
     let api = ferrovirt.api;
     let namespace = &api.namespace("random").await;
-    for node in api.nodes().await {
-        api.run_pod(namespace, on_the_node(&node, &node)).await;
-    }
+    let nodes = &hands_on_nodes(api, namespace).await;
     let guests = NAMES.map(|name| Guest::machine(api, namespace, name, "Always", mini()));
     let guests = futures::future::join_all(guests).await;
     let (mut lines, mut pods) = (vec![], vec![]);
@@ -162,7 +161,7 @@ pub(crate) async fn guests_outlive_random_kills(ferrovirt: &Installation<'_>, ki
         let parts = PARTS[usize::try_from(below(PARTS.len() as u64)).unwrap_or(0)];
         // When a part dies is what is tried, so this is no wait for anything.
         tokio::time::sleep(Duration::from_millis(below(2000))).await;
-        kill(ferrovirt, namespace, "true", parts).await;
+        kill(api, namespace, nodes, "true", parts).await;
         for ((line, guest), pods) in lines.iter_mut().zip(&guests).zip(&pods) {
             line.check(&format!("kill {kill_number} of {parts:?}"))
                 .await;
@@ -181,10 +180,18 @@ pub(crate) async fn guests_outlive_random_kills(ferrovirt: &Installation<'_>, ki
     }
 }
 
-/// Runs a script and then kills processes by name, on every node at once.
-async fn kill(ferrovirt: &Installation<'_>, namespace: &str, first: &str, names: &[&str]) {
-    let api = ferrovirt.api;
+/// Makes a pod on each node, of the node's name, that may do there what it likes. Gives the names:
+/// a node whose kubelet was killed may not be told of as ready.
+async fn hands_on_nodes(api: &Api, namespace: &str) -> Vec<String> {
     let nodes = api.nodes().await;
+    for node in &nodes {
+        api.run_pod(namespace, on_the_node(node, node)).await;
+    }
+    nodes
+}
+
+/// Runs a script and then kills processes by name, on every node at once.
+async fn kill(api: &Api, namespace: &str, nodes: &[String], first: &str, names: &[&str]) {
     let kills = nodes.iter().map(|node| {
         let script = format!("{first}; kill -9 $(pidof {})", names.join(" "));
         async move {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::guest::{Guest, VM, VMI, holds, mini};
+use super::guest::{Guest, TAKEN, VM, VMI, holds, mini};
 use super::install::Installation;
 use crate::api::{Api, on_the_node};
 
@@ -24,7 +24,8 @@ pub(crate) async fn each_end_is_told_as_it_was(ferrovirt: &Installation<'_>) {
 async fn a_reboot_is_none(api: &Api, namespace: &str) {
     let guest = Guest::instance(api, namespace, "reboots", mini()).await;
     let address = guest.answers().await;
-    let before = guest.vmi().await.expect("it runs");
+    let is_ready = |vmi: &Value| holds(vmi, "Ready").then(|| vmi.clone());
+    let before = guest.wait_vmi("ready", is_ready).await;
     guest.mark(&address).await;
     guest.shell(&address, "reboot -f").await;
     guest.rebooted(&address).await;
@@ -96,9 +97,7 @@ async fn an_eviction_is_a_failure_and_always_comes_back(api: &Api, namespace: &s
         .await;
     assert_eq!(guest.pods().await.len(), 1);
     guest.printable("Running").await;
-    guest
-        .told(VMI, &["Normal ShuttingDown", "Normal Stopped"])
-        .await;
+    guest.told(VMI, &TAKEN).await;
     let again = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
     guest.told(VM, &again).await;
     guest.delete("VirtualMachine").await;
@@ -148,7 +147,10 @@ async fn a_failing_machine_backs_off(api: &Api, namespace: &str) {
         .await;
     assert!(failure["retryAfterTimestamp"].is_string(), "{failure:#}");
     // Who hears of it first, the handler or the controller, tells of it.
-    let failed = ["Normal SuccessfulCreate", "Warning SyncFailed|Stopped"];
+    let failed = [
+        "Normal SuccessfulCreate",
+        "Warning SyncFailed|Warning Stopped",
+    ];
     guest.told(VMI, &failed).await;
     let again = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
     guest.told(VM, &again).await;

@@ -3,15 +3,22 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use kube_client::core::DynamicObject;
+use kube_client::Error;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::api::{Api, LIMIT, eventually};
 
-/// How long a guest may take to boot beside others, each on an emulated processor.
-const BOOT: Duration = Duration::from_secs(300);
+/// How long a guest with a whole operating system may take to boot beside others, each on an emulated
+/// processor.
+const BOOT: Duration = Duration::from_secs(900);
+
+/// How long a guest may take to take a connection, and for an answer, before it is asked again: one
+/// that boots hears nothing.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// The `mini` guest: boots in seconds; echoes on port 7, gives a shell on 23, serves HTTP on 80.
 const MINI: &str = "localhost/ferrovirt/mini:devel";
@@ -89,15 +96,18 @@ impl<'a> Guest<'a> {
 
     /// The instance, where there is one.
     pub(crate) async fn vmi(&self) -> Option<Value> {
-        self.object("VirtualMachineInstance").await
+        eventually("what became of the instance", async || {
+            self.object("VirtualMachineInstance").await.ok()
+        })
+        .await
     }
 
-    async fn object(&self, kind: &str) -> Option<Value> {
-        let object = self
+    async fn object(&self, kind: &str) -> Result<Option<Value>, Error> {
+        let objects = self
             .api
-            .get("kubevirt.io/v1", kind, Some(self.namespace), self.name);
-        let object: DynamicObject = object.await.ok()?;
-        serde_json::to_value(object).ok()
+            .dynamic("kubevirt.io/v1", kind, Some(self.namespace));
+        let object = objects.get_opt(self.name).await?;
+        Ok(object.map(|object| serde_json::to_value(object).expect("an object is JSON")))
     }
 
     /// Waits for what `check` finds in the machine.
@@ -135,7 +145,7 @@ impl<'a> Guest<'a> {
     ) -> T {
         let until = Instant::now() + limit;
         loop {
-            let object = self.object(kind).await.unwrap_or_default();
+            let object = self.object(kind).await.ok().flatten().unwrap_or_default();
             if let Some(found) = check(&object) {
                 return found;
             }
@@ -166,7 +176,7 @@ impl<'a> Guest<'a> {
         .await
     }
 
-    /// Waits until the guest answers at its address; gives the address.
+    /// Waits until the guest answers at its address, by everything that it serves; gives the address.
     pub(crate) async fn answers(&self) -> String {
         self.phase("Running").await;
         let address = self
@@ -175,66 +185,79 @@ impl<'a> Guest<'a> {
                 Some(address.to_owned())
             })
             .await;
-        let until = Instant::now() + BOOT;
-        while echo(&address).await.is_none() {
-            assert!(
-                Instant::now() < until,
-                "the guest does not answer at {address}"
-            );
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        let what = format!("{} answers at {address}", self.name);
+        eventually(&what, async || echo(&address).await).await;
+        for port in [23, 80] {
+            self.listens(&address, port).await;
         }
         address
     }
 
-    /// Has the guest run a line of shell; its answer is not waited for.
+    /// Waits until somebody in the guest listens at a port.
+    pub(crate) async fn listens(&self, address: &str, port: u16) {
+        let what = format!("{} listens at {address}, port {port}", self.name);
+        eventually(&what, async || connect(address, port).await).await;
+    }
+
+    /// Has the guest run a line of shell; its end is not waited for.
     pub(crate) async fn shell(&self, address: &str, line: &str) {
-        let mut stream = TcpStream::connect((address, 23))
-            .await
-            .expect("telnetd listens");
-        // telnetd's options first: it takes input before they are answered.
-        let mut greeting = [0; 64];
-        let _ = stream.read(&mut greeting).await.expect("telnetd greets");
-        let line = format!("{line}\r\n");
-        stream
-            .write_all(line.as_bytes())
-            .await
-            .expect("the guest reads");
-        // The shell needs a moment to read it before the connection closes.
-        let mut rest = vec![];
-        let read = stream.read_to_end(&mut rest);
-        let _ = tokio::time::timeout(Duration::from_secs(2), read).await;
+        // It may end the guest: so it runs once it is known here that it will, when this connection
+        // is gone, which the shell outlives.
+        let line = format!(
+            "set +m; trap '' HUP; echo be\"\"gun; while read -r it; do :; done; {line}\r\n"
+        );
+        let what = format!("a shell of {}", self.name);
+        eventually(&what, async || {
+            let begun = async {
+                let mut stream = connect(address, 23).await?;
+                stream.write_all(line.as_bytes()).await.ok()?;
+                let mut answer = vec![];
+                while !String::from_utf8_lossy(&answer).contains("begun\r\n") {
+                    let count = stream.read_buf(&mut answer).await.ok()?;
+                    (count > 0).then_some(())?;
+                }
+                Some(())
+            };
+            timeout(ANSWER, begun).await.ok()?
+        })
+        .await;
     }
 
     /// What the guest prints when it runs a line of shell; none where it cannot be reached.
     pub(crate) async fn ask(&self, address: &str, line: &str) -> Option<String> {
         let answer = async {
-            let mut stream = TcpStream::connect((address, 23)).await.ok()?;
+            let mut stream = connect(address, 23).await?;
             let line = format!("{line}; exit\r\n");
             stream.write_all(line.as_bytes()).await.ok()?;
             let mut answer = vec![];
             stream.read_to_end(&mut answer).await.ok()?;
             Some(String::from_utf8_lossy(&answer).into_owned())
         };
-        let answer = tokio::time::timeout(Duration::from_secs(5), answer);
-        answer.await.ok()?
+        timeout(ANSWER, answer).await.ok()?
     }
 
     /// Leaves a mark in the guest that a reboot takes away.
     pub(crate) async fn mark(&self, address: &str) {
-        self.shell(address, "touch /tmp/mark").await;
+        self.says(address, "touch /tmp/mark && echo mar\"\"ked", "marked")
+            .await;
     }
 
-    /// Waits until the guest has booted since it was marked, and answers.
+    /// Waits until the guest has booted since it was marked, answers, and hears its power button.
     pub(crate) async fn rebooted(&self, address: &str) {
-        let until = Instant::now() + BOOT;
-        loop {
-            let seen = self.ask(address, "ls /tmp/mark || echo fresh").await;
-            if seen.is_some_and(|seen| seen.contains("fresh\r\n")) {
-                return;
-            }
-            assert!(Instant::now() < until, "no reboot within {BOOT:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        let hears = "ls -l /proc/$(pidof acpid)/fd | grep -q /dev/input";
+        let fresh = format!("[ ! -e /tmp/mark ] && {hears} && echo fr\"\"esh");
+        self.says(address, &fresh, "fresh").await;
+    }
+
+    /// Asks the guest until it prints this line.
+    async fn says(&self, address: &str, line: &str, wanted: &str) {
+        let what = format!("{}: {line}", self.name);
+        let wanted = format!("{wanted}\r\n");
+        eventually(&what, async || {
+            let said = self.ask(address, line).await?;
+            said.contains(&wanted).then_some(())
+        })
+        .await;
     }
 
     /// Kills its QEMU, from a pod that sees the node's processes.
@@ -267,7 +290,7 @@ impl<'a> Guest<'a> {
     /// Waits until its object is gone.
     pub(crate) async fn gone(&self, kind: &str) {
         eventually("it is gone", async || {
-            let gone = self.object(kind).await.is_none();
+            let gone = matches!(self.object(kind).await, Ok(None));
             gone.then_some(())
         })
         .await;
@@ -294,13 +317,14 @@ impl<'a> Guest<'a> {
     }
 
     /// Waits until each of these was told of its object of that kind: an event's type and reason, such
-    /// as `Warning Stopped`, or the one or the other, as `Warning ErrImagePull|ImagePullBackOff`. Gives
-    /// all that was told.
+    /// as `Warning Stopped`, or the one or the other, as `Normal Stopped|Warning Stopped`. Gives all
+    /// that was told.
     pub(crate) async fn told(&self, kind: &str, wanted: &[&str]) -> Vec<String> {
         let until = Instant::now() + LIMIT;
         loop {
             let told = self.events(kind).await;
-            let is_missing = |wanted: &&&str| !told.iter().any(|event| is_one_of(event, wanted));
+            let is_told = |wanted: &str| told.iter().any(|event| event == wanted);
+            let is_missing = |wanted: &&&str| !wanted.split('|').any(is_told);
             let Some(missing) = wanted.iter().find(is_missing) else {
                 return told;
             };
@@ -329,30 +353,30 @@ impl<'a> Guest<'a> {
     }
 }
 
-/// Whether an event is one of `Type Reason|Reason`.
-fn is_one_of(event: &str, wanted: &str) -> bool {
-    let told = event.split_once(' ').zip(wanted.split_once(' '));
-    told.is_some_and(|(told, wanted)| {
-        told.0 == wanted.0 && wanted.1.split('|').any(|reason| reason == told.1)
-    })
-}
-
 /// The kinds that events are about.
 pub(crate) const VM: &str = "VirtualMachine";
 pub(crate) const VMI: &str = "VirtualMachineInstance";
 
+/// What is told of an instance whose pod is taken away. The end is told of by whoever hears of it first:
+/// the handler, to whom the launcher says that it was asked to end, or the controller, who sees a pod
+/// that failed it.
+pub(crate) const TAKEN: [&str; 2] = ["Normal ShuttingDown", "Normal Stopped|Warning Stopped"];
+
+async fn connect(address: &str, port: u16) -> Option<TcpStream> {
+    let connected = timeout(CONNECT, TcpStream::connect((address, port)));
+    connected.await.ok()?.ok()
+}
+
 /// One line through the guest's echo server.
 pub(crate) async fn echo(address: &str) -> Option<()> {
     let line = async {
-        let mut stream = TcpStream::connect((address, 7)).await.ok()?;
+        let mut stream = connect(address, 7).await?;
         stream.write_all(b"hello\n").await.ok()?;
         let mut answer = [0; 6];
         stream.read_exact(&mut answer).await.ok()?;
         (&answer == b"hello\n").then_some(())
     };
-    tokio::time::timeout(Duration::from_secs(2), line)
-        .await
-        .ok()?
+    timeout(ANSWER, line).await.ok()?
 }
 
 /// The status of a condition, where the object has it.

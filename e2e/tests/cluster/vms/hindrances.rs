@@ -46,7 +46,7 @@ async fn an_image_is_not_to_be_had(api: &Api, namespace: &str) {
         .await;
     let waits = [
         "Normal SuccessfulCreate",
-        "Warning ErrImagePull|ImagePullBackOff",
+        "Warning ErrImagePull|Warning ImagePullBackOff",
     ];
     guest.told(VMI, &waits).await;
     guest

@@ -1,10 +1,15 @@
 //! Ferrovirt on a cluster, by the commands of the README.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use e2e::repository;
+use http::Request;
+use kube_client::api::{ListParams, Patch, PatchParams};
+use kube_client::core::DynamicObject;
 use serde_json::{Value, json};
 
+use super::guest::mini;
 use crate::api::{Api, eventually};
 use crate::cluster::Cluster;
 
@@ -23,16 +28,16 @@ impl<'a> Installation<'a> {
         let installation = Self { cluster, api };
         let deploy = repository().join("deploy");
         installation.kubectl(&["apply", "-k", &deploy.display().to_string()]);
-        installation.ready().await;
         installation
             .configure(json!({"developerConfiguration": {"useEmulation": true}}))
             .await;
+        installation.ready().await;
         installation
     }
 
-    /// Waits until the controller and every node's handler are ready.
+    /// Waits until the controllers and every node's handler are ready, and are known to be by whom it
+    /// concerns: what nodes offer is told, and the API server reaches the controllers, a moment later.
     pub(crate) async fn ready(&self) {
-        let nodes = self.api.nodes().await.len();
         eventually("ferrovirt is ready", async || {
             let deployment = self.part("Deployment", "virt-controller").await?;
             let handlers = self.part("DaemonSet", "virt-handler").await?;
@@ -40,9 +45,49 @@ impl<'a> Installation<'a> {
             let controllers = number(&deployment, "readyReplicas")?;
             let ready = number(&handlers, "numberReady")?;
             let wanted = deployment["spec"]["replicas"].as_u64()?;
-            (controllers == wanted && ready == nodes as u64).then_some(())
+            let all = number(&handlers, "desiredNumberScheduled").filter(|all| *all > 0)?;
+            let nodes = self.api.list("v1", "Node").await.ok()?;
+            let offering = nodes.iter().filter(|node| offers(node)).count() as u64;
+            let ready = controllers == wanted && ready == all && offering == all;
+            (ready && self.is_reached().await).then_some(())
         })
         .await;
+    }
+
+    /// Whether the API server reaches the webhooks, and both versions of the subresource API.
+    async fn is_reached(&self) -> bool {
+        let machine = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine",
+            "metadata": {"name": "probe", "namespace": NAMESPACE},
+            "spec": {"runStrategy": "Halted", "template": {"spec": mini()}},
+        });
+        let machines = self
+            .api
+            .dynamic("kubevirt.io/v1", "VirtualMachine", Some(NAMESPACE));
+        let params = PatchParams::apply("e2e").dry_run();
+        let machine = Patch::Apply(machine);
+        let checked = machines.patch("probe", &params, &machine).await;
+        let client = self.api.client();
+        let answers = ["v1", "v1alpha3"].map(async |version| {
+            let path = format!("/apis/subresources.kubevirt.io/{version}/version");
+            let request = Request::get(path).body(vec![]).expect("it is a path");
+            client.request_text(request).await.is_ok()
+        });
+        let answers = futures::future::join_all(answers).await;
+        checked.is_ok() && answers.into_iter().all(|answers| answers)
+    }
+
+    /// The ids of the containers of these programs, where they run as pods of ours.
+    pub(crate) async fn containers(&self, programs: &[&str]) -> BTreeSet<String> {
+        let programs = programs.join(", ");
+        let params =
+            ListParams::default().labels(&format!("app.kubernetes.io/name in ({programs})"));
+        let pods = self.api.pods(NAMESPACE).list(&params).await;
+        let pods = pods.expect("pods can be listed").items.into_iter();
+        pods.filter_map(|pod| pod.status?.container_statuses)
+            .flatten()
+            .filter_map(|status| status.container_id)
+            .collect()
     }
 
     async fn part(&self, kind: &str, name: &str) -> Option<Value> {
@@ -67,7 +112,7 @@ impl<'a> Installation<'a> {
     /// The token of the handler on a node, as whoever has taken that node over has it.
     pub(crate) async fn token_of_handler(&self, node: &str) -> String {
         let pods = self.api.pods(NAMESPACE);
-        let params = kube_client::api::ListParams::default()
+        let params = ListParams::default()
             .labels("app.kubernetes.io/name=virt-handler")
             .fields(&format!("spec.nodeName={node}"));
         let pods = pods.list(&params).await.expect("pods can be listed");
@@ -105,13 +150,26 @@ impl<'a> Installation<'a> {
     /// # Panics
     /// Where it fails.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        let printed = self.try_kubectl(arguments);
+        printed.unwrap_or_else(|errors| panic!("kubectl {arguments:?}: {errors}"))
+    }
+
+    /// The same, where it may fail: what it printed, or its errors.
+    pub(crate) fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command: Command = self.cluster.kubectl();
         let output = command.args(arguments).output().expect("kubectl starts");
-        assert!(
-            output.status.success(),
-            "kubectl {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(text(&output.stderr)),
+        }
     }
+}
+
+/// Whether launchers may be put on a node, and find there what its handler gives them.
+fn offers(node: &DynamicObject) -> bool {
+    let labels = node.metadata.labels.iter().flatten();
+    let mut said = labels.filter(|(name, _)| *name == "kubevirt.io/schedulable");
+    let devices = &node.data["status"]["allocatable"]["devices.kubevirt.io/tun"];
+    said.any(|(_, said)| said == "true") && devices.as_str().is_some_and(|count| count != "0")
 }

@@ -1,6 +1,6 @@
 //! Nodes that are drained, and nodes that die.
 
-use super::guest::{Guest, VM, VMI, condition, mini};
+use super::guest::{Guest, TAKEN, VM, VMI, condition, mini};
 use super::install::Installation;
 use crate::api::eventually;
 
@@ -25,9 +25,7 @@ pub(crate) async fn a_drained_node_is_left(ferrovirt: &Installation<'_>) {
         .await;
     assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
     assert_eq!(guest.pods().await.len(), 1);
-    guest
-        .told(VMI, &["Normal ShuttingDown", "Normal Stopped"])
-        .await;
+    guest.told(VMI, &TAKEN).await;
     let again = ["Normal SuccessfulCreate", "Normal SuccessfulDelete"];
     guest.told(VM, &again).await;
     ferrovirt.kubectl(&["uncordon", node]);
@@ -68,6 +66,8 @@ pub(crate) async fn a_dead_nodes_machine_waits_for_certainty(ferrovirt: &Install
         &pods[0],
         "--force",
         "--grace-period=0",
+        // The taint may have taken it away already.
+        "--ignore-not-found",
     ]);
     guest
         .wait_vmi("on the other node", |vmi| {

@@ -10,8 +10,10 @@ use crate::api::on_the_node;
 const HOLDINGS: &str = r#"
 for process in /proc/[0-9]*; do
     grep -q POD_UID $process/cgroup 2>/dev/null || continue
-    echo "$(cat $process/comm) $(grep -E '^(Uid|Gid|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' \
-        $process/status | tr -s '\t\n' ' ')"
+    name=$(cat $process/comm)
+    holds=$(grep -E '^(Uid|Gid|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' $process/status)
+    # It may have ended since.
+    [ -z "$holds" ] || echo $name $holds
 done
 "#;
 
