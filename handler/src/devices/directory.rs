@@ -226,7 +226,7 @@ mod tests {
         let early = tokio::time::timeout(Duration::from_millis(100), &mut wait).await;
         assert!(early.is_err(), "the wait ended for nothing");
         std::fs::remove_file(at("own")).unwrap();
-        tokio::time::timeout(Duration::from_secs(5), wait)
+        tokio::time::timeout(Duration::from_secs(60), wait)
             .await
             .unwrap();
     }
