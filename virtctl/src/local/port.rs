@@ -141,7 +141,7 @@ impl AsyncWrite for Datagrams {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
@@ -166,9 +166,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_is_closed_and_a_pod_without_addresses_are_told() {
-        let free = TcpListener::bind((LOOPBACK[0], 0)).await.unwrap();
-        let at = free.local_addr().unwrap();
-        drop(free);
+        // Nobody listens there, nor can anybody while it is bound.
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind((LOOPBACK[0], 0).into()).unwrap();
+        let at = silent.local_addr().unwrap();
         let Err(error) = open(&LOOPBACK[..1], at.port(), Protocol::Tcp).await else {
             panic!("it is closed");
         };

@@ -7,6 +7,7 @@ use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::net::TcpSocket;
 
 use super::{Cluster, MOMENT, Running, stderr};
 
@@ -92,20 +93,17 @@ fn many_connections_at_once_are_each_their_own() {
     )
     .unwrap();
     assert!(running.ended().success());
-    assert!(TcpStream::connect(addresses[0]).is_err());
 }
 
 #[test]
 fn a_connection_that_fails_ends_no_other() {
     let cluster = Cluster::new();
     let listening = echo_server();
-    // Bound and then closed: nobody listens there.
-    let silent = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let ports = [format!(":{listening}"), format!(":{silent}")];
+    // Nobody listens there, nor can anybody while it is bound.
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let silent_port = silent.local_addr().unwrap().port();
+    let ports = [format!(":{listening}"), format!(":{silent_port}")];
     let arguments = ["guest.lab", &ports[0], &ports[1]];
     let (_running, addresses) = forwarding(&cluster, &arguments, 2);
     let mut open = connect(addresses[0]);
@@ -218,10 +216,12 @@ fn the_guests_close_ends_standard_output() {
     let cluster = Cluster::new();
     let port = serve(|mut client| client.write_all(b"SSH-2.0-guest\r\n").unwrap()).to_string();
     let mut command = cluster.virtctl(&["port-forward", "guest", "--stdio", &port]);
+    let mut running = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     // A keyboard at which nobody types.
-    let output = command.stdin(Stdio::piped()).output().unwrap();
-    assert!(output.status.success());
-    assert_eq!(output.stdout, b"SSH-2.0-guest\r\n");
+    let _keyboard = running.0.stdin.take();
+    assert_eq!(running.line(), "SSH-2.0-guest\r\n");
+    assert_eq!(running.line(), "");
+    assert!(running.ended().success());
 }
 
 #[test]

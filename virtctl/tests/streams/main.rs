@@ -15,7 +15,7 @@ mod terminal;
 mod viewer;
 mod web;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -105,6 +105,18 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < until, "{what} never came");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Writes a program. This process never has it open: what another thread starts just then would
+/// have, and nobody can run what is open for writing.
+fn program(path: &Path, script: &str) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(path);
+    let mut install = Running::start(install.stdin(Stdio::piped()));
+    let mut input = install.0.stdin.take().unwrap();
+    input.write_all(script.as_bytes()).unwrap();
+    drop(input);
+    assert!(install.ended().success());
 }
 
 fn stderr(output: &Output) -> String {

@@ -3,13 +3,12 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use launcher_api::VNC_IN_USE;
 
 use super::server::PICTURE;
-use super::{Cluster, MOMENT, Running, stderr};
+use super::{Cluster, MOMENT, Running, program, stderr};
 
 /// What a VNC server says first (RFC 6143, section 7.1.1).
 const GREETING: &[u8] = b"RFB 003.008\n";
@@ -44,8 +43,7 @@ fn the_users_viewer_is_started_and_its_end_is_the_end() {
     // It takes HOST::PORT, as TigerVNC's does.
     let script = "#!/bin/bash\n\
         exec 3<>/dev/tcp/${1/::/\\/} && read -r greeting <&3 && echo \"$greeting\" && exit $STATUS\n";
-    fs::write(&viewer, script).unwrap();
-    fs::set_permissions(&viewer, fs::Permissions::from_mode(0o755)).unwrap();
+    program(&viewer, script);
     for (status, code) in [("0", 0), ("3", 1)] {
         let output = cluster
             .virtctl(&["vnc", "vm/guest", "--vnc-path"])

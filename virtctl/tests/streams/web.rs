@@ -1,13 +1,13 @@
 //! `vnc --web`, and the browser that it opens.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::terminal::Terminal;
-use super::{Cluster, eventually};
+use super::{Cluster, eventually, program};
 
 #[test]
 fn a_browser_is_led_to_the_page_by_what_nobody_else_can_read() {
@@ -20,8 +20,7 @@ fn a_browser_is_led_to_the_page_by_what_nobody_else_can_read() {
     let seen = cluster.path().join("seen");
     let browser = programs.join("xdg-open");
     let script = "#!/bin/sh\ncp -p -- \"$@\" \"$SEEN.part\" && mv \"$SEEN.part\" \"$SEEN\"\n";
-    fs::write(&browser, script).unwrap();
-    fs::set_permissions(&browser, Permissions::from_mode(0o755)).unwrap();
+    program(&browser, script);
 
     let mut terminal = Terminal::new();
     let mut command = cluster.virtctl(&["vnc", "vm/guest", "--web"]);
