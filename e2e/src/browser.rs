@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::Lab;
 
 /// How long an answer may take, on a loaded machine.
-const MOMENT: Duration = Duration::from_secs(60);
+const MOMENT: Duration = Duration::from_secs(120);
 
 /// Chromium has its pipes at descriptors 3 and 4, and says nothing else.
 const START: &str = r#"exec chromium "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#;
@@ -143,15 +143,23 @@ impl Browser {
     /// # Panics
     /// When it is not, in time, with what the page says.
     pub fn wait_until(&mut self, expression: &str, limit: Duration) {
+        if !self.becomes(expression, limit) {
+            let says = self.evaluate("document.body.innerText");
+            panic!("not within {limit:?}: {expression}\nthe page says:\n{says}");
+        }
+    }
+
+    /// Whether a JavaScript expression is true in time.
+    pub fn becomes(&mut self, expression: &str, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         while self.evaluate(expression) != true {
             if Instant::now() >= until {
-                let says = self.evaluate("document.body.innerText");
-                panic!("not within {limit:?}: {expression}\nthe page says:\n{says}");
+                return false;
             }
             // The page has no event for most of what is waited for.
             std::thread::sleep(Duration::from_millis(50));
         }
+        true
     }
 
     /// Hands text to what has the focus, as an input method does.

@@ -117,6 +117,25 @@ impl Console {
         self.expect(&format!("=begin{run}=\r\n"), limit);
         self.expect(&format!("=end{run}="), limit)
     }
+
+    /// Runs a shell command in the guest, again and again until its output has all of `parts`;
+    /// returns that.
+    ///
+    /// # Panics
+    /// When it has not, in time.
+    pub fn says(&mut self, command: &str, parts: &[&str], limit: Duration) -> String {
+        let until = Instant::now() + limit;
+        loop {
+            let said = self.run(command, limit);
+            let Some(missing) = parts.iter().find(|part| !said.contains(**part)) else {
+                return said;
+            };
+            assert!(
+                Instant::now() < until,
+                "not within {limit:?}: {missing:?} from {command}, but:\n{said}"
+            );
+        }
+    }
 }
 
 impl Drop for Console {

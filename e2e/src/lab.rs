@@ -130,12 +130,11 @@ impl Lab {
     /// # Panics
     /// Where the lab's directory cannot be written.
     pub fn plugin(&self, name: &str, script: &str) -> String {
-        let directory = self.path().join("bin");
-        let path = directory.join(name);
-        std::fs::create_dir_all(&directory)
-            .and_then(|()| std::fs::write(&path, format!("#!/bin/sh\n{script}\n")))
-            .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o755)))
+        let text = self.path().join("plugin");
+        std::fs::write(&text, format!("#!/bin/sh\n{script}\n"))
             .expect("the directory can be written");
+        let directory = self.path().join("bin");
+        crate::install(&text, &directory.join(name));
         directory.display().to_string()
     }
 

@@ -36,7 +36,7 @@ pub use lab::{Lab, processes};
 pub use vm::{Event, Processes, Vm};
 
 /// How long a guest may take to boot on a loaded machine that emulates its CPU.
-pub const BOOT: Duration = Duration::from_secs(180);
+pub const BOOT: Duration = Duration::from_secs(300);
 
 /// The repository.
 pub fn repository() -> PathBuf {
@@ -61,6 +61,22 @@ pub fn program(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Copies a program to where a test has it run.
+///
+/// A process of its own writes the copy: what this one had open for writing, a child that another
+/// test has just forked would have open too, and the kernel runs no such file.
+///
+/// # Panics
+/// Where it cannot be written.
+pub fn install(program: &Path, to: &Path) {
+    let mut install = Command::new("install");
+    let status = install
+        .args(["-D", "-m", "755"])
+        .args([program, to])
+        .status();
+    assert!(status.expect("install is installed").success());
 }
 
 /// The guests' images, as `make guests` makes them.

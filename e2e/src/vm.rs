@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use crate::{Console, Lab, eventually};
+use crate::{BOOT, Console, Lab, eventually};
 
 /// How long processes may take to end.
 const END: Duration = Duration::from_secs(60);
@@ -239,6 +239,17 @@ impl<'lab> Vm<'lab> {
             .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)))
     }
 
+    /// Waits until the status has this phase: a worker that is new, or busy, takes a while to say so.
+    ///
+    /// # Panics
+    /// When it has not, in time.
+    pub fn wait_until_phase(&self, phase: &str) -> serde_json::Value {
+        eventually(phase, BOOT, || {
+            let status = self.status();
+            (status["phase"] == phase).then_some(status)
+        })
+    }
+
     /// The guest's address, as the launcher tells it.
     ///
     /// # Panics
@@ -304,6 +315,19 @@ impl<'lab> Vm<'lab> {
         Console::open(self.lab, &self.name)
     }
 
+    /// A shell of the mini guest, which says nothing of its own accord any more.
+    ///
+    /// # Panics
+    /// When there is none, in time.
+    pub fn shell(&self) -> Console {
+        let mut console = self.console();
+        console.send("\n");
+        console.expect("mini# ", BOOT);
+        // A boot that takes long goes on behind the prompt.
+        console.says("ls /run/ready", &["/run/ready\r\n"], BOOT);
+        console
+    }
+
     /// Sends a signal to `virt-launcher run`.
     ///
     /// # Panics
@@ -317,7 +341,7 @@ impl<'lab> Vm<'lab> {
     /// # Panics
     /// When it does not end in time.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let until = Instant::now() + crate::BOOT;
+        let until = Instant::now() + BOOT;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
                 break status;

@@ -14,13 +14,13 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use e2e::{BOOT, Console, Lab, Vm, as_nobody, eventually, program, repository};
+use e2e::{BOOT, Console, Lab, Vm, as_nobody, eventually, install, program, repository};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 /// How long a command and what it causes may take, on a loaded machine that emulates the guest's CPU.
-const MOMENT: Duration = Duration::from_secs(60);
+const MOMENT: Duration = Duration::from_secs(120);
 
 /// What a shell of the mini guest prints before a command.
 const PROMPT: &str = "mini# ";
@@ -154,7 +154,10 @@ fn echoed(mut stream: impl Read + Write, line: &[u8]) -> Vec<u8> {
 #[test]
 fn a_machine_is_run_looked_at_used_and_ended_with_no_cluster() {
     let lab = Lab::new();
-    let manifest = repository().join("examples/vm.yaml");
+    let example = fs::read_to_string(repository().join("examples/vm.yaml")).unwrap();
+    let (short, long) = ("GracePeriodSeconds: 10", "GracePeriodSeconds: 120");
+    assert!(example.contains(short), "{example}");
+    let manifest = lab.manifest(&example.replace(short, long));
     let mut vm = Vm::start(&lab, "hello", virtctl(&lab), &manifest, &[]);
     vm.wait_for("guest-ready", BOOT);
 
@@ -228,6 +231,7 @@ fn spoken_to(lab: &Lab, vm: &mut Vm<'_>) {
     kill(Pid::from_raw(before.worker), Signal::SIGKILL).unwrap();
     assert_eq!(second.ended(MOMENT).code(), Some(1));
     vm.worker_other_than(before.worker);
+    vm.wait_until_phase("Running");
     let mut third = console(lab);
     assert_eq!(third.run("echo $((6 * 9))", MOMENT).trim(), "54");
     assert_eq!(vm.processes().qemu, before.qemu);
@@ -244,11 +248,12 @@ fn acted_on(lab: &Lab, vm: &mut Vm<'_>) {
     done(lab, &["pause", "hello", "--dry-run"]);
     assert_eq!(row(lab, "hello")[2], "Running");
     done(lab, &["pause", "vmi", "hello", "--wait"]);
+    vm.wait_until_phase("Paused");
     assert_eq!(row(lab, "hello")[2], "Paused");
     refused(lab, &["pause", "hello"], &["is paused already"]);
     refused(lab, &["soft-reboot", "hello"], &["`virtctl unpause`"]);
     done(lab, &["unpause", "hello"]);
-    assert_eq!(row(lab, "hello")[2], "Running");
+    vm.wait_until_phase("Running");
     for reboot in ["soft-reboot", "reset"] {
         let mut console = console(lab);
         // What was printed before comes first, and this is not in it.
@@ -532,7 +537,7 @@ fn whoever_may_not_look_is_told_to_be_root() {
 fn a_virtctl_that_stands_alone_says_what_run_takes() {
     let lab = Lab::new();
     let alone = lab.path().join("virtctl");
-    fs::copy(program("virtctl"), &alone).unwrap();
+    install(&program("virtctl"), &alone);
     let mut command = virtctl_at(&lab, &alone);
     command.env("PATH", lab.path()).args(["run", "vm.yaml"]);
     let output = command.output().unwrap();

@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use e2e::{BOOT, Console, Lab, Vm, eventually, images, repository};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const MOMENT: Duration = Duration::from_secs(20);
+const MOMENT: Duration = Duration::from_secs(60);
 
 /// The mini guest's web page and its echo service.
 const HTTP: u16 = 80;
@@ -52,34 +52,30 @@ fn bridge(lab: &Lab, name: &str, more: &str, subnets: &[&str]) -> String {
     path.display().to_string()
 }
 
-/// A shell of the mini guest, once it holds every address and knows that nobody else does.
+/// A shell of the mini guest, once it was granted every address. It takes them a moment later.
 fn shell(vm: &mut Vm<'_>) -> Console {
     vm.wait_until_leased(BOOT);
-    let mut console = vm.console();
-    console.send("\n");
-    console.expect("mini# ", BOOT);
-    eventually("the end of duplicate address detection", BOOT, || {
-        let said = console.run("ip -o -6 addr show dev eth0", MOMENT);
-        (!said.contains("tentative")).then_some(())
-    });
-    console
+    vm.shell()
 }
 
-/// What the guest says, with every part in it.
+/// Waits until what the guest says has every part in it.
 fn says(console: &mut Console, command: &str, parts: &[&str]) {
-    let said = console.run(command, MOMENT);
-    for part in parts {
-        assert!(said.contains(part), "{part:?} is not in {said}");
-    }
+    console.says(command, parts, BOOT);
+}
+
+/// A connection from the host, once the guest has the address and listens.
+fn connect(lab: &Lab, address: IpAddr, port: u16) -> TcpStream {
+    let to = SocketAddr::new(address, port);
+    let stream = eventually(&format!("a connection to {to}"), BOOT, || {
+        lab.connect(to, MOMENT).ok()
+    });
+    stream.set_read_timeout(Some(MOMENT)).unwrap();
+    stream
 }
 
 /// The web page of the guest at `address`, fetched from the host.
 fn page(lab: &Lab, address: IpAddr) -> String {
-    let to = SocketAddr::new(address, HTTP);
-    let mut stream = lab
-        .connect(to, MOMENT)
-        .unwrap_or_else(|e| panic!("{to}: {e}"));
-    stream.set_read_timeout(Some(MOMENT)).unwrap();
+    let mut stream = connect(lab, address, HTTP);
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -119,7 +115,7 @@ fn by_bridge_the_guest_has_the_pods_addresses_of_both_families() {
     for gateway in ["10.143.0.1", "fd10:143::1"] {
         says(
             &mut console,
-            &format!("ping -c 1 -W 5 {gateway}"),
+            &format!("ping -c 1 -W 30 {gateway}"),
             &[" 0% packet loss"],
         );
     }
@@ -148,7 +144,7 @@ fn by_masquerade_the_pods_ports_are_the_guests() {
     for gateway in ["10.143.0.1", "fd10:143::1"] {
         says(
             &mut console,
-            &format!("ping -c 1 -W 5 {gateway}"),
+            &format!("ping -c 1 -W 30 {gateway}"),
             &[" 0% packet loss"],
         );
     }
@@ -188,8 +184,7 @@ fn masquerade_without_ports_has_all_of_them_in_a_network_of_ones_own() {
     let (ipv4, ipv6) = pair(&vm.pod_addresses("default"));
     for address in [ipv4, ipv6] {
         assert!(page(&lab, address).contains("ferrovirt-mini"), "{address}");
-        let mut echo = lab.connect(SocketAddr::new(address, ECHO), MOMENT).unwrap();
-        echo.set_read_timeout(Some(MOMENT)).unwrap();
+        let mut echo = connect(&lab, address, ECHO);
         echo.write_all(b"hello\n").unwrap();
         let mut back = [0; 6];
         echo.read_exact(&mut back).unwrap();
@@ -221,9 +216,7 @@ fn a_second_network_has_an_interface_of_its_own() {
         let leased = |index: usize| status["interfaces"][index]["leased"] == true;
         (leased(0) && leased(1)).then_some(())
     });
-    let mut console = vm.console();
-    console.send("\n");
-    console.expect("mini# ", BOOT);
+    let mut console = vm.shell();
     let (ipv4, _) = pair(&vm.pod_addresses("default"));
     says(
         &mut console,
@@ -242,9 +235,11 @@ fn a_second_network_has_an_interface_of_its_own() {
     for address in [ipv4, IpAddr::from([10, 9, 0, 2])] {
         assert!(page(&lab, address).contains("ferrovirt-mini"), "{address}");
     }
-    let log = fs::read_to_string(vm.runtime_dir().join("serial0.log")).unwrap();
     for server in ["from 169.254.75.10 on eth0", "from 169.254.75.11 on eth1"] {
-        assert!(log.contains(server), "{server} is not in {log}");
+        eventually(server, BOOT, || {
+            let log = fs::read(vm.runtime_dir().join("serial0.log")).unwrap();
+            String::from_utf8_lossy(&log).contains(server).then_some(())
+        });
     }
     let xml = lab.launcher_output(&["dumpxml", "two-networks"]).stdout;
     let xml = String::from_utf8(xml).unwrap();
@@ -326,9 +321,9 @@ fn a_guest_on_a_network_without_addresses_runs() {
     let conf = lab.cni(r#"{"cniVersion":"1.0.0","name":"two","type":"bridge","bridge":"two0"}"#);
     let mut vm = Vm::run(&lab, "hello", &path, &["--cni-conf", &conf]);
     vm.wait_for("guest-running", BOOT);
-    let mut console = vm.console();
-    console.expect("mini# ", BOOT);
-    console.run("ip addr add 10.7.0.2/24 dev eth0", MOMENT);
+    let mut console = vm.shell();
+    let add = "ip addr add 10.7.0.2/24 dev eth0; ip -o addr show dev eth0";
+    says(&mut console, add, &["inet 10.7.0.2/24 "]);
     let up = ["addr", "add", "10.7.0.1/24", "dev", "two0"];
     assert!(lab.command("ip").args(up).status().unwrap().success());
     assert!(page(&lab, IpAddr::from([10, 7, 0, 2])).contains("ferrovirt-mini"));

@@ -777,7 +777,8 @@ fn a_guest_that_never_gets_ready_is_powered_off_in_time() {
         "containerDisk: {image: 'localhost/ferrovirt/mini:devel'}",
         "emptyDisk: {capacity: 8Mi}",
     );
-    let args = ["--until", "guest-ready", "--timeout", "6"];
+    // Time enough for its vCPUs to run.
+    let args = ["--until", "guest-ready", "--timeout", "30"];
     refuse(
         &lab,
         "a guest without a system",

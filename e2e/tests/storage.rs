@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use e2e::{BOOT, Lab, Vm};
 
-const MOMENT: Duration = Duration::from_secs(20);
+const MOMENT: Duration = Duration::from_secs(60);
 
 /// A guest with this volume as its second disk.
 fn manifest(lab: &Lab, volume: &str) -> PathBuf {
@@ -43,9 +43,7 @@ spec:
 fn exchange(lab: &Lab, manifest: &Path, args: &[&str], text: &str) -> String {
     let mut vm = Vm::run(lab, "writes", manifest, args);
     vm.wait_for("guest-ready", BOOT);
-    let mut console = vm.console();
-    console.send("\n");
-    console.expect("mini# ", BOOT);
+    let mut console = vm.shell();
     let read = console.run("head -c 8 /dev/vdb | tr '\\0' .; echo", MOMENT);
     let wrote = console.run(
         &format!("printf {text} >/dev/vdb && sync && echo written"),
@@ -97,9 +95,7 @@ fn a_config_map_is_a_disk_of_its_keys() {
     let map = format!("settings={}", keys.display());
     let mut vm = Vm::run(&lab, "writes", &manifest, &["--config-map", &map]);
     vm.wait_for("guest-ready", BOOT);
-    let mut console = vm.console();
-    console.send("\n");
-    console.expect("mini# ", BOOT);
+    let mut console = vm.shell();
     let found = console.run("grep -c 'a value of green' /dev/vdb", MOMENT);
     assert_eq!(found.trim(), "1");
     drop(console);

@@ -12,7 +12,7 @@ use launcher_api::SOCKET;
 use nix::poll::{PollFd, PollFlags, poll};
 
 /// How long the probe may take to come, in milliseconds.
-const LIMIT: u16 = 20_000;
+const LIMIT: u16 = 60_000;
 
 /// A process; killed where a test fails.
 struct Probe(Child);
