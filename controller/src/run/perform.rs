@@ -1,106 +1,32 @@
 //! Performing what was decided, write by write.
 
-use std::fmt::Debug;
-use std::time::Duration;
+mod calls;
+mod error;
 
 use crds::{VirtualMachine, VirtualMachineInstance, VirtualMachineStatus};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube_client::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube_client::api::ListParams;
 use kube_client::{Api, Client};
 use kube_core::{PartialObjectMeta, Resource, ResourceExt};
 use kube_runtime::events::{self, Recorder};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-use super::watch::strip;
+use self::calls::{apply_status, call, create, delete, merge, version};
+pub(super) use self::error::PerformError;
+use self::error::{CREATING_POD, CREATING_VMI, TELLING, TIMEOUT};
 use super::world::Written;
-use crate::api::{ApiError, Handlers};
+use crate::api::Handlers;
 use crate::error::Chain;
 use crate::pod;
-use crate::reconcile::{Event, EventType, Failure, Launcher, vm, vmi};
+use crate::reconcile::{Event, EventType, Launcher, vm, vmi};
 
 /// The field manager of everything that is applied.
 const MANAGER: &str = "virt-controller";
 
-const CREATING_VMI: &str = "creating the instance";
-const CREATING_POD: &str = "creating the pod";
 const DELETING_POD: &str = "deleting the pod";
 const CONFIRMING: &str = "looking for pods of the instance";
-const TELLING: &str = "telling the guest to shut down";
-
-/// How long one write may take.
-const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Why a write was not performed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum PerformError {
-    /// The API server refused it, or there was no answer.
-    #[error("{what}")]
-    Api {
-        /// The write.
-        what: &'static str,
-        /// What it said.
-        #[source]
-        source: kube_client::Error,
-    },
-    /// There was no answer in time.
-    #[error("{what}: no answer in {} s", TIMEOUT.as_secs())]
-    Late {
-        /// The write.
-        what: &'static str,
-    },
-    /// The guest's node did not tell it.
-    #[error("{TELLING}")]
-    Untold(#[source] ApiError),
-    /// The instance has no pod.
-    #[error("rendering the pod")]
-    Render(#[from] pod::RenderError),
-    /// Another's pod has the name of the instance's.
-    #[error("a pod named {name:?} exists that is not this instance's; delete it")]
-    Taken {
-        /// The pod's name.
-        name: String,
-    },
-    /// A pod of the instance is left.
-    #[error("pod {name:?} of the instance is left")]
-    PodLeft {
-        /// The pod's name.
-        name: String,
-    },
-}
-
-impl PerformError {
-    /// What to tell the user, where trying again will not help before somebody does something.
-    pub(super) fn refusal(&self) -> Option<Failure> {
-        let message = match self {
-            Self::Api {
-                source: kube_client::Error::Api(status),
-                what: CREATING_VMI | CREATING_POD,
-            } if matches!(status.code, 400 | 403 | 405 | 413 | 422) => status.message.clone(),
-            Self::Render(error) => error.to_string(),
-            Self::Taken { .. } => self.to_string(),
-            _ => return None,
-        };
-        Some(Failure { message })
-    }
-
-    /// The object has changed since the decision, or is gone: there will be another.
-    pub(super) fn is_stale(&self) -> bool {
-        let code = match self {
-            Self::Api {
-                source: kube_client::Error::Api(status),
-                ..
-            } => status.code,
-            Self::Untold(error) => error.code().as_u16(),
-            _ => return false,
-        };
-        matches!(code, 404 | 409)
-    }
-}
 
 /// What became of a write.
 enum Answer {
@@ -353,108 +279,6 @@ impl Performed {
     }
 }
 
-/// Waits for the API server's answer.
-async fn call<T>(
-    what: &'static str,
-    answer: impl Future<Output = kube_client::Result<T>>,
-) -> Result<T, PerformError> {
-    match timeout(TIMEOUT, answer).await {
-        Ok(answer) => answer.map_err(|source| PerformError::Api { what, source }),
-        Err(_elapsed) => Err(PerformError::Late { what }),
-    }
-}
-
-/// Makes the object. None where one of its name exists.
-async fn create<K>(api: &Api<K>, object: &K, what: &'static str) -> Result<Option<K>, PerformError>
-where
-    K: Resource + Clone + Serialize + DeserializeOwned + Debug,
-{
-    let params = PostParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    match call(what, api.create(&params, object)).await {
-        Ok(mut made) => {
-            strip(&mut made);
-            Ok(Some(made))
-        }
-        Err(error) if error.is_stale() && !is_missing(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Deletes the object, if it still has this uid. None where it is gone, at once or already.
-async fn delete<K>(
-    api: &Api<K>,
-    name: &str,
-    uid: String,
-    what: &'static str,
-) -> Result<Option<K>, PerformError>
-where
-    K: Resource + Clone + DeserializeOwned + Debug,
-{
-    let preconditions = Preconditions {
-        uid: Some(uid),
-        resource_version: None,
-    };
-    let params = DeleteParams::background().preconditions(preconditions);
-    match call(what, api.delete(name, &params)).await {
-        Ok(answer) => Ok(answer.left().map(|mut object| {
-            strip(&mut object);
-            object
-        })),
-        Err(error) if error.is_stale() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-async fn merge<K>(
-    api: &Api<K>,
-    name: &str,
-    patch: &Value,
-    what: &'static str,
-) -> Result<K, PerformError>
-where
-    K: Resource + Clone + DeserializeOwned + Debug,
-{
-    let params = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    let mut object = call(what, api.patch(name, &params, &Patch::Merge(patch))).await?;
-    strip(&mut object);
-    Ok(object)
-}
-
-/// Applies the status to the object as it was when that was decided.
-async fn apply_status<K>(
-    api: &Api<K>,
-    object: &K,
-    status: Value,
-    what: &'static str,
-) -> Result<K, PerformError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Debug,
-{
-    let name = object.name_any();
-    let mut metadata = version(object);
-    metadata["name"] = json!(name);
-    let applied = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": metadata,
-        "status": status,
-    });
-    let params = PatchParams::apply(MANAGER).force();
-    let applied = Patch::Apply(&applied);
-    let mut object = call(what, api.patch_status(&name, &params, &applied)).await?;
-    strip(&mut object);
-    Ok(object)
-}
-
 /// The machine's status as it is applied. Requests are somebody else's: where there were any, what
 /// is left of them is said, even where that is none.
 fn vm_status(vm: &VirtualMachine, status: &VirtualMachineStatus) -> Value {
@@ -464,11 +288,6 @@ fn vm_status(vm: &VirtualMachine, status: &VirtualMachineStatus) -> Value {
         applied["stateChangeRequests"] = json!(status.state_change_requests);
     }
     applied
-}
-
-/// What makes a patch fail where the object has changed since.
-fn version(object: &impl ResourceExt) -> Value {
-    json!({"resourceVersion": object.resource_version()})
 }
 
 fn without_finalizer(object: &impl ResourceExt, finalizer: &str) -> Value {
@@ -484,10 +303,6 @@ fn is_of(pod: &Launcher, vmi: &VirtualMachineInstance) -> bool {
     Some(&pod.vmi_uid) == vmi.metadata.uid.as_ref()
 }
 
-fn is_missing(error: &PerformError) -> bool {
-    matches!(error, PerformError::Api { source: kube_client::Error::Api(status), .. } if status.code == 404)
-}
-
 /// An event's note is at most a kilobyte.
 fn cut(mut message: String) -> String {
     const MOST: usize = 1000;
@@ -498,8 +313,6 @@ fn cut(mut message: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube_core::Status;
-
     use super::*;
 
     fn machine(status: Value) -> VirtualMachine {
@@ -560,43 +373,6 @@ mod tests {
             .unwrap();
             assert_eq!(is_of(&Launcher::new(&pod), &vmi), expected, "{case}");
         }
-    }
-
-    #[test]
-    fn what_is_refused_is_told_from_what_passes() {
-        let answer = |what, code| PerformError::Api {
-            what,
-            source: kube_client::Error::Api(Box::new(
-                Status::failure("why", "Reason").with_code(code),
-            )),
-        };
-        let cases = [
-            (CREATING_POD, 403, true, false),
-            (CREATING_VMI, 422, true, false),
-            (CREATING_VMI, 400, true, false),
-            // Its namespace is not there, or not any more.
-            (CREATING_POD, 404, false, true),
-            (CREATING_POD, 429, false, false),
-            (CREATING_POD, 500, false, false),
-            ("applying", 409, false, true),
-            ("applying", 403, false, false),
-        ];
-        for (what, code, refused, stale) in cases {
-            let error = answer(what, code);
-            assert_eq!(error.refusal().is_some(), refused, "{what} {code}");
-            assert_eq!(error.is_stale(), stale, "{what} {code}");
-        }
-        let untold = [
-            (ApiError::no_such_call(), true),
-            (ApiError::unavailable("no virt-handler"), false),
-        ];
-        for (error, stale) in untold {
-            let error = PerformError::Untold(error);
-            assert!(error.refusal().is_none(), "{error:?}");
-            assert_eq!(error.is_stale(), stale, "{error:?}");
-        }
-        let message = answer(CREATING_POD, 403).refusal().unwrap().message;
-        assert_eq!(message, "why");
     }
 
     #[test]
