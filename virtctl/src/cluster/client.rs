@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::SUBRESOURCES;
 use super::dial::{self, PATIENCE};
+use super::proxy;
 use super::refusal::{self, Refusal};
 use crate::target::CallError;
 
@@ -45,12 +46,12 @@ pub enum ConnectError {
     /// The user's name cannot be sent.
     #[error("{0:?} cannot be the name of a user or a group; check --as and --as-group")]
     Impersonate(String),
-    /// The way to the cluster is a proxy's.
+    /// What names a proxy names none that can be used. Its value may hold a password.
     #[error(
-        "a proxy leads to the cluster, and virtctl uses none; take proxy-url out of the \
-         kubeconfig, or HTTPS_PROXY out of the environment"
+        "cannot use the proxy that {0} names: virtctl takes http://HOST:PORT and \
+         socks5://HOST:PORT; name such a one, or none"
     )]
-    Proxy,
+    Proxy(&'static str),
     /// The kubeconfig's certificates or credentials cannot be used.
     #[error("cannot use the kubeconfig: {}; check its certificates and credentials", cause(.0))]
     Client(kube_client::Error),
@@ -65,7 +66,7 @@ fn told(error: &KubeconfigError) -> String {
 
 /// What is at the bottom of `error`. kube's errors repeat their sources, each after a name of its
 /// own.
-fn cause(error: &dyn std::error::Error) -> String {
+pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut deepest = error;
     while let Some(source) = deepest.source() {
         deepest = source;
@@ -96,7 +97,7 @@ impl Cluster {
     /// # Errors
     /// [`ConnectError`].
     pub async fn find(options: &Options) -> Result<Self, ConnectError> {
-        let mut config = load(options).await?;
+        let (mut config, proxy) = load(options).await?;
         let value = |text: &str| {
             HeaderValue::from_str(text).map_err(|_| ConnectError::Impersonate(text.to_owned()))
         };
@@ -108,12 +109,11 @@ impl Cluster {
             let name = HeaderName::from_static("impersonate-group");
             config.headers.push((name, value(group)?));
         }
-        if config.proxy_url.is_some() {
-            return Err(ConnectError::Proxy);
-        }
+        let variable = |name: &str| std::env::var(name).ok();
+        let proxy = proxy::choose(proxy.as_deref(), &config.cluster_url, variable)?;
         let server = config.cluster_url.to_string();
         let namespace = config.default_namespace.clone();
-        let client = dial::client(&config, PATIENCE).map_err(ConnectError::Client)?;
+        let client = dial::client(&config, proxy, PATIENCE).map_err(ConnectError::Client)?;
         Ok(Self {
             client,
             server,
@@ -203,9 +203,9 @@ impl Cluster {
     }
 }
 
-/// The configuration: the file that was named, else what is where kubectl looks for it, else
-/// this pod's service account.
-async fn load(options: &Options) -> Result<Config, ConnectError> {
+/// The configuration, and the `proxy-url` in it: the file that was named, else what is where
+/// kubectl looks for it, else this pod's service account.
+async fn load(options: &Options) -> Result<(Config, Option<String>), ConnectError> {
     let chosen = KubeConfigOptions {
         context: options.context.clone(),
         ..KubeConfigOptions::default()
@@ -215,15 +215,32 @@ async fn load(options: &Options) -> Result<Config, ConnectError> {
     let file = match file {
         Err(error) if named.is_none() && is_absent(&error) => {
             return match Config::incluster() {
-                Ok(config) => Ok(config),
+                Ok(config) => Ok((config, None)),
                 Err(InClusterError::ReadEnvironmentVariable(_)) => Err(ConnectError::Absent),
                 Err(error) => Err(ConnectError::ServiceAccount(error)),
             };
         }
         file => file.map_err(ConnectError::Kubeconfig)?,
     };
-    let config = Config::from_custom_kubeconfig(file, &chosen).await;
-    config.map_err(ConnectError::Kubeconfig)
+    let proxy = proxy_url(&file, options.context.as_deref()).map(str::to_owned);
+    match Config::from_custom_kubeconfig(file, &chosen).await {
+        Ok(config) => Ok((config, proxy)),
+        // kube reads the environment too, without `NO_PROXY`.
+        Err(KubeconfigError::ParseProxyUrl(_)) => Err(ConnectError::Proxy(
+            proxy.map_or("HTTPS_PROXY", |_| proxy::FIELD),
+        )),
+        Err(error) => Err(ConnectError::Kubeconfig(error)),
+    }
+}
+
+/// The `proxy-url` of the cluster of `context`, the current one where absent.
+fn proxy_url<'a>(file: &'a Kubeconfig, context: Option<&str>) -> Option<&'a str> {
+    let context = context.or(file.current_context.as_deref())?;
+    let context = file.contexts.iter().find(|named| named.name == context)?;
+    let cluster = &context.context.as_ref()?.cluster;
+    let cluster = file.clusters.iter().find(|named| named.name == *cluster)?;
+    let url = cluster.cluster.as_ref()?.proxy_url.as_deref()?;
+    Some(url).filter(|url| !url.is_empty())
 }
 
 /// There is no kubeconfig where kubectl looks for it.

@@ -12,6 +12,8 @@ use kube_client::{Client, Config, Error};
 use tower::BoxError;
 use tower::util::MapErr;
 
+use super::proxy::{self, Proxy};
+
 /// How long the other end of a connection may be silent: tcp(7).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
@@ -31,23 +33,35 @@ pub(super) const PATIENCE: Patience = Patience {
     times: 4,
 };
 
-/// What kube makes of `config`, but for its sockets, which kube lets nobody set, and for retries: a
-/// session in use is a 503, and a verb is not for trying twice behind the user's back. Nothing is
-/// sent yet.
+/// What kube makes of `config`, but for its sockets, which kube lets nobody set, for its proxy, in
+/// whose place is `proxy`, and for retries: a session in use is a 503, and a verb is not for trying
+/// twice behind the user's back. Nothing is sent yet.
 ///
 /// # Errors
 /// The certificates or credentials of `config` cannot be used.
-pub(super) fn client(config: &Config, patience: Patience) -> Result<Client, Error> {
+pub(super) fn client(
+    config: &Config,
+    proxy: Option<Proxy>,
+    patience: Patience,
+) -> Result<Client, Error> {
     let mut tcp = HttpConnector::new();
     // TLS is put around it.
     tcp.enforce_http(false);
     tcp.set_keepalive(Some(patience.idle));
     tcp.set_keepalive_interval(Some(patience.again));
     tcp.set_keepalive_retries(Some(patience.times));
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
-    // Around both: who accepts a connection may be silent for all that.
+    let dial = match &proxy {
+        Some(proxy) => proxy.dial(tcp),
+        None => proxy::dial(tcp),
+    };
+    let tls = config.rustls_https_connector_with_connector(dial)?;
+    // Around all: who accepts a connection may be silent for all that.
     let mut connect = TimeoutConnector::new(tls);
     connect.set_connect_timeout(config.connect_timeout);
+    let connect = MapErr::new(connect, move |error| match &proxy {
+        Some(proxy) => proxy.through(&error),
+        None => error,
+    });
     let http = Http::builder(TokioExecutor::new()).build::<_, Body>(connect);
     let http = MapErr::new(http, BoxError::from);
     let asking = ClientBuilder::new(http, config.default_namespace.clone())
@@ -106,7 +120,7 @@ mod tests {
     async fn a_network_that_vanishes_ends_a_stream() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let client = client(&Config::new(url.parse().unwrap()), BRIEF).unwrap();
+        let client = client(&Config::new(url.parse().unwrap()), None, BRIEF).unwrap();
         let request = Request::get("/")
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "websocket")

@@ -3,6 +3,7 @@
 mod client;
 mod dial;
 mod follow;
+mod proxy;
 mod refusal;
 mod verbs;
 mod websocket;
