@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::console::{self, Left};
 use super::sandbox::{Attached, Lock, Sandbox};
 use super::shim::Spec;
-use super::story::{Story, watch, word};
+use super::story::{RETRY, Story, watch, word};
 use super::timeline::Timeline;
 use super::{Until, cni, ping};
 use crate::clock::monotonic_us;
@@ -92,8 +92,8 @@ pub(super) struct Session {
     asked_at: Option<String>,
     /// The network namespace that it is asked from, where that is not this host's.
     asked_from: Option<PathBuf>,
-    /// The guest's addresses, while they are asked.
-    pinged: Vec<IpAddr>,
+    /// The guest may hold an address, and has not answered there.
+    pinging: bool,
     console: Option<Attachment>,
     /// The console went away with a worker; the next one has it again.
     reattach: bool,
@@ -158,7 +158,7 @@ impl Session {
             asked: 0,
             asked_at: reached.map(|reached| reached.name.clone()),
             asked_from: masquerade.then(|| sandbox.netns()),
-            pinged: vec![],
+            pinging: false,
             console: None,
             reattach: false,
             kill_at: None,
@@ -185,14 +185,18 @@ impl Session {
                 biased;
                 Some(event) = events.recv() => Next::Event(event),
                 () = signals.asked() => Next::Asked,
-                result = ping::until_answered(&self.pinged, self.asked_from.as_deref()) => Next::Answered(result),
+                result = until_answered(
+                    &self.runtime_dir,
+                    self.asked_at.as_deref(),
+                    self.asked_from.as_deref(),
+                ), if self.pinging => Next::Answered(result),
                 left = leave(&mut self.console) => Next::Console(left),
                 () = at(deadline) => Next::TimedOut,
                 () = at(self.kill_at) => Next::Stuck,
                 status = self.child.wait() => Next::Ended(status?),
             };
             match next {
-                Next::Event(event) => self.heard(timeline, &event).await,
+                Next::Event(event) => self.heard(timeline, &event),
                 Next::Answered(result) => self.answered(timeline, result).await,
                 Next::Asked => self.asked(timeline).await,
                 Next::Console(left) => self.left(timeline, left),
@@ -235,7 +239,7 @@ impl Session {
         }
     }
 
-    async fn heard(&mut self, timeline: &Timeline, event: &Event) {
+    fn heard(&mut self, timeline: &Timeline, event: &Event) {
         self.story.note(event);
         if self.console.is_none() {
             tell(timeline, event);
@@ -253,9 +257,7 @@ impl Session {
         }
         // A worker that was killed may have granted the lease and told nobody.
         let may_hold = [EventKind::LeaseGranted, EventKind::DomainAdopted].contains(&event.kind());
-        if may_hold && !self.story.ready {
-            self.pinged = self.held_addresses().await;
-        }
+        self.pinging |= may_hold && !self.story.ready;
     }
 
     fn attach(&mut self, timeline: &Timeline) {
@@ -278,7 +280,7 @@ impl Session {
     }
 
     async fn answered(&mut self, timeline: &Timeline, result: std::io::Result<()>) {
-        self.pinged = vec![];
+        self.pinging = false;
         if let Err(error) = result {
             timeline.note(&format!("warning: cannot ping the guest: {error}"));
             return;
@@ -328,25 +330,6 @@ impl Session {
             timeline.done("failed", &cause);
             self.story.failure = Some(cause);
         }
-    }
-
-    /// The addresses that the guest holds where it is asked.
-    async fn held_addresses(&self) -> Vec<IpAddr> {
-        let asked = async {
-            let mut client = launcher_api::connect(&self.runtime_dir).await.ok()?;
-            let status = client.get_status(GetStatusRequest {}).await.ok()?;
-            Some(status.into_inner())
-        };
-        let Ok(Some(status)) = timeout(CALL, asked).await else {
-            return vec![];
-        };
-        let interfaces = status.interfaces.iter();
-        interfaces
-            .filter(|interface| Some(&interface.name) == self.asked_at.as_ref())
-            .flat_map(|interface| &interface.addresses)
-            .filter(|address| address.leased)
-            .filter_map(|address| cni::host_part(&address.address))
-            .collect()
     }
 
     /// Asks the launcher; where it does not answer, its parent.
@@ -400,6 +383,43 @@ impl Session {
     }
 }
 
+/// Asks the guest at the addresses that it holds on `interface` until it answers; waits for ever
+/// where it holds none.
+///
+/// # Errors
+/// Where it cannot be asked.
+async fn until_answered(
+    runtime_dir: &Path,
+    interface: Option<&str>,
+    netns: Option<&Path>,
+) -> std::io::Result<()> {
+    let addresses = held_addresses(runtime_dir, interface).await;
+    ping::until_answered(&addresses, netns).await
+}
+
+/// The addresses that the guest holds on `interface`, once the launcher tells: one that is busy, or
+/// starts again, is asked again.
+async fn held_addresses(runtime_dir: &Path, interface: Option<&str>) -> Vec<IpAddr> {
+    let asked = async || {
+        let mut client = launcher_api::connect(runtime_dir).await.ok()?;
+        let status = client.get_status(GetStatusRequest {}).await.ok()?;
+        Some(status.into_inner())
+    };
+    let status = loop {
+        if let Ok(Some(status)) = timeout(CALL, asked()).await {
+            break status;
+        }
+        sleep(RETRY).await;
+    };
+    let interfaces = status.interfaces.iter();
+    interfaces
+        .filter(|own| Some(&*own.name) == interface)
+        .flat_map(|own| &own.addresses)
+        .filter(|address| address.leased)
+        .filter_map(|address| cni::host_part(&address.address))
+        .collect()
+}
+
 fn tell(timeline: &Timeline, event: &Event) {
     let age = Duration::from_micros(monotonic_us().saturating_sub(event.monotonic_us));
     let then = timeline.elapsed().saturating_sub(age);
@@ -449,4 +469,27 @@ fn last_words(log: &Path, status: ExitStatus) -> String {
     };
     let words = said.lines().rev().find_map(ours);
     words.unwrap_or_else(|| format!("the launcher ended with {status}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use launcher_api::SOCKET;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_launcher_that_does_not_answer_is_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        let asked = async {
+            // The first is refused, as by a worker that is killed.
+            drop(listener.accept().await.unwrap());
+            listener.accept().await.unwrap()
+        };
+        tokio::select! {
+            addresses = held_addresses(dir.path(), Some("default")) => panic!("{addresses:?}"),
+            asked = timeout(Duration::from_secs(60), asked) => drop(asked.unwrap()),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 /// The pause between two attempts to reach a launcher that is starting (again).
-const RETRY: Duration = Duration::from_millis(10);
+pub(super) const RETRY: Duration = Duration::from_millis(10);
 
 /// What is known so far.
 #[derive(Default)]
