@@ -222,11 +222,17 @@ spec:
     assert!(text.contains("ls ended with status 2: ls: "), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
 
+    // The lease names the guest, at a moment of its own.
+    let until = Instant::now() + BOOT;
+    while said(&mut client, &["hostname"]).await != "calls" {
+        assert!(Instant::now() < until, "the guest takes no name");
+        sleep(Duration::from_millis(100)).await;
+    }
     let told = info(&mut client).await;
     let os = told.os.unwrap();
     assert_eq!((&*os.id, &*os.version_id), ("debian", "12"));
     assert_eq!(os.kernel_release, said(&mut client, &["uname", "-r"]).await);
-    assert_eq!(told.hostname, said(&mut client, &["hostname"]).await);
+    assert_eq!(told.hostname, "calls");
     assert_eq!(told.fs_freeze_status, "thawed");
     assert!(told.supported_commands.contains(&"guest-exec".to_owned()));
     let root = told.filesystems.iter().find(|fs| fs.mount_point == "/");

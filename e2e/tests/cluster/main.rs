@@ -132,6 +132,17 @@ fn ports_are_half_as_fast_as_without() {
 }
 
 #[test]
+#[ignore = "compiles KubeVirt's client"]
+fn kubevirts_own_client_works() {
+    let cluster = Cluster::start("kubevirts", 1);
+    cluster.run(async |api| {
+        let ferrovirt = vms::Installation::new(&cluster, api).await;
+        hands::kubevirts_own_client_works(&ferrovirt).await;
+    });
+    cluster.stop();
+}
+
+#[test]
 #[ignore = "takes half an hour"]
 fn machines_outlive_two_hundred_kills() {
     let cluster = Cluster::start("soak", 2);

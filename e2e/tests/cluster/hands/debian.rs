@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::call::{Caller, PLAIN};
 use super::virtctl::Virtctl;
-use crate::api::eventually;
+use crate::api::{Api, eventually};
 use crate::vms::Installation;
 use crate::vms::guest::Guest;
 
@@ -33,20 +33,27 @@ pub(crate) async fn everything_reaches_debian_unharmed(ferrovirt: &Installation<
     let api = ferrovirt.api;
     let namespace = &api.namespace("debian").await;
     let work = tempfile::tempdir().expect("there is a place for files");
-    let key = new_key(work.path());
-    let guest = Guest::machine(api, namespace, "debian", "Always", debian(&key)).await;
     let caller = &Caller::new(api, namespace);
     let virtctl = &Virtctl::new(ferrovirt, namespace, work.path());
+    let guest = machine(api, virtctl, namespace).await;
+    a_paste_arrives(virtctl).await;
+    the_agent_answers(caller, virtctl).await;
+    files_arrive(virtctl).await;
+    datagrams_arrive(caller, virtctl).await;
+    guest.delete("VirtualMachine").await;
+}
+
+/// The machine `debian`, once its agent answers. Its user has the key in virtctl's directory.
+pub(super) async fn machine<'a>(
+    api: &'a Api,
+    virtctl: &Virtctl<'_>,
+    namespace: &'a str,
+) -> Guest<'a> {
+    let key = new_key(&virtctl.directory);
+    let guest = Guest::machine(api, namespace, "debian", "Always", debian(&key)).await;
     guest.phase("Running").await;
     guest.agent().await;
-    let console = virtctl.command("console debian");
-    spawn_blocking(|| a_paste_arrives(console))
-        .await
-        .expect("the console works");
-    the_agent_answers(caller, virtctl).await;
-    files_arrive(virtctl, work.path()).await;
-    datagrams_arrive(caller, virtctl, work.path()).await;
-    guest.delete("VirtualMachine").await;
+    guest
 }
 
 /// The specification of a guest with one user.
@@ -122,8 +129,13 @@ async fn the_agent_answers(caller: &Caller<'_>, virtctl: &Virtctl<'_>) {
 }
 
 /// Somebody logs in at the console, pastes a long text into a file, and reads it back.
-fn a_paste_arrives(virtctl: Command) {
-    let mut console = Console::start(virtctl);
+pub(super) async fn a_paste_arrives(virtctl: &Virtctl<'_>) {
+    let console = virtctl.command("console debian");
+    let paste = spawn_blocking(|| paste(&mut Console::start(console)));
+    paste.await.expect("the console works");
+}
+
+fn paste(console: &mut Console) {
     console.send("\n");
     console.expect(":~# ", COMMAND);
     // Whoever else prints at the console would do so in between.
@@ -188,7 +200,8 @@ fn sha256sum(bytes: &[u8]) -> String {
 }
 
 /// ssh and scp, there and back.
-async fn files_arrive(virtctl: &Virtctl<'_>, directory: &Path) {
+pub(super) async fn files_arrive(virtctl: &Virtctl<'_>) {
+    let directory = &virtctl.directory;
     let mut noise = Noise(2);
     let file: Vec<u8> = (0..FILE).map(|_| noise.next()).collect();
     fs::write(directory.join("sent"), &file).expect("there is room");
@@ -214,11 +227,11 @@ async fn files_arrive(virtctl: &Virtctl<'_>, directory: &Path) {
 }
 
 /// One message a datagram, both ways.
-async fn datagrams_arrive(caller: &Caller<'_>, virtctl: &Virtctl<'_>, directory: &Path) {
+async fn datagrams_arrive(caller: &Caller<'_>, virtctl: &Virtctl<'_>) {
     let server = "import socket\nu = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
         u.bind((\"\", 9009))\nwhile True:\n    data, peer = u.recvfrom(65536)\n    \
         u.sendto(b\"%d bytes\\n\" % len(data), peer)\n";
-    fs::write(directory.join("server"), server).expect("there is room");
+    fs::write(virtctl.directory.join("server"), server).expect("there is room");
     let copy = format!("scp {OPTIONS} server ferris@vm/debian:/tmp/server");
     virtctl.run(&copy).await;
     let serve = format!("ssh {OPTIONS} --command python3</tmp/server ferris@vm/debian");

@@ -16,15 +16,27 @@ use crate::vms::guest::{Guest, holds, mini};
 
 /// `virtctl`, in one namespace.
 pub(super) struct Virtctl<'a> {
+    program: PathBuf,
     kubeconfig: &'a Path,
     namespace: &'a str,
     /// Where it runs.
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
 }
 
 impl<'a> Virtctl<'a> {
     pub(super) fn new(ferrovirt: &Installation<'a>, namespace: &'a str, directory: &Path) -> Self {
+        Self::other(e2e::program("virtctl"), ferrovirt, namespace, directory)
+    }
+
+    /// Another program that takes the same commands.
+    pub(super) fn other(
+        program: PathBuf,
+        ferrovirt: &Installation<'a>,
+        namespace: &'a str,
+        directory: &Path,
+    ) -> Self {
         Self {
+            program,
             kubeconfig: ferrovirt.cluster.kubeconfig(),
             namespace,
             directory: directory.to_owned(),
@@ -34,7 +46,7 @@ impl<'a> Virtctl<'a> {
     /// A command line, its arguments apart by blanks. It runs in the cluster's network, as this thread
     /// does, and ends with its owner.
     pub(super) fn command(&self, line: &str) -> std::process::Command {
-        let mut command = std::process::Command::new(e2e::program("virtctl"));
+        let mut command = std::process::Command::new(&self.program);
         command
             .args(line.split_whitespace())
             .args(["--namespace", self.namespace])
@@ -66,11 +78,17 @@ impl<'a> Virtctl<'a> {
         serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{line}: {error}: {printed}"))
     }
 
-    /// The one line that a command fails with.
-    async fn fails(&self, line: &str) -> String {
+    /// What a command fails with.
+    pub(super) async fn errors(&self, line: &str) -> String {
         let output = self.output(line).await;
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "virtctl {line}: {errors}");
+        errors
+    }
+
+    /// The one line that a command fails with.
+    async fn fails(&self, line: &str) -> String {
+        let errors = self.errors(line).await;
         assert_eq!(errors.lines().count(), 1, "virtctl {line}: {errors}");
         errors
     }
@@ -126,7 +144,7 @@ async fn a_machine_is_made(ferrovirt: &Installation<'_>, virtctl: &Virtctl<'_>) 
 }
 
 /// What a viewer reads first is the screen's own greeting (RFC 6143, section 7.1.1).
-async fn a_viewer_is_served(virtctl: &Virtctl<'_>) {
+pub(super) async fn a_viewer_is_served(virtctl: &Virtctl<'_>) {
     let mut proxy = Command::from(virtctl.command("vnc driven --proxy-only"))
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -209,7 +227,18 @@ async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) 
     guest
         .wait_vmi("paused", |vmi| holds(vmi, "Paused").then_some(()))
         .await;
+    virtctl.run("unpause vm driven").await;
+    a_guest_that_hears_is_told_at_once(virtctl, &guest).await;
     guest.delete("VirtualMachine").await;
+}
+
+/// Its pod is deleted almost an hour later: a guest that heard of the stop only then would not be gone
+/// within the time that anything here is waited for.
+async fn a_guest_that_hears_is_told_at_once(virtctl: &Virtctl<'_>, guest: &Guest<'_>) {
+    let address = guest.answers().await;
+    guest.rebooted(&address).await;
+    virtctl.run("stop driven --grace-period 3600").await;
+    guest.printable("Stopped").await;
 }
 
 /// More than its instance's grace period, which it would use up.
