@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -29,7 +31,6 @@ use super::shim::Spec;
 use super::story::{RETRY, Story, watch, word};
 use super::timeline::Timeline;
 use super::{Until, cni, ping};
-use crate::clock::monotonic_us;
 use crate::lifecycle::{Outcome, Record};
 use crate::pod;
 
@@ -39,8 +40,8 @@ const CALL: Duration = Duration::from_secs(2);
 /// How long a VM that was told to power off may take before its processes are killed.
 const POWER_OFF: Duration = Duration::from_secs(15);
 
-/// How long the last events may be on their way.
-const FAREWELL: Duration = Duration::from_millis(300);
+/// How long the last events may be on their way: nearly always they end at once.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// The largest record that a worker writes, in bytes.
 const RECORD: u64 = 64 * 1024;
@@ -177,7 +178,8 @@ impl Session {
         limit: Duration,
     ) -> anyhow::Result<()> {
         let (sender, mut events) = mpsc::channel(16);
-        tokio::spawn(watch(self.runtime_dir.clone(), sender));
+        let ended = Arc::<AtomicBool>::default();
+        tokio::spawn(watch(self.runtime_dir.clone(), sender, Arc::clone(&ended)));
         let mut deadline = self.until.map(|_| Instant::now() + limit);
         timeline.doing("starting the launcher");
         loop {
@@ -215,6 +217,7 @@ impl Session {
                     self.signal(Number::SIGKILL);
                 }
                 Next::Ended(status) => {
+                    ended.store(true, Ordering::Relaxed);
                     self.told_last(timeline, &mut events).await;
                     return self.verdict(status);
                 }
@@ -324,11 +327,16 @@ impl Session {
             self.story.note(&event);
             tell(timeline, &event);
         }
-        if self.story.failure.is_none()
-            && let Some(cause) = self.recorded_failure()
-        {
-            timeline.done("failed", &cause);
-            self.story.failure = Some(cause);
+        if self.story.over {
+            return;
+        }
+        match self.recorded_outcome() {
+            Some(Outcome::Failed(cause)) => {
+                timeline.done("failed", &cause);
+                self.story.failure = Some(cause);
+            }
+            Some(Outcome::Succeeded(reason)) => timeline.done("succeeded", &reason),
+            None => {}
         }
     }
 
@@ -353,14 +361,11 @@ impl Session {
         }
     }
 
-    /// Why the VM failed, as the worker wrote it down: one that failed at once was gone before
-    /// anybody could watch it.
-    fn recorded_failure(&self) -> Option<String> {
+    /// How the VM ended, as the worker wrote it down: one that ended at once was gone before anybody
+    /// could watch it.
+    fn recorded_outcome(&self) -> Option<Outcome> {
         let text = launcher_api::read_beneath(&self.runtime_dir, pod::RECORD, RECORD).ok()?;
-        match serde_json::from_slice::<Record>(&text).ok()?.outcome? {
-            Outcome::Failed(cause) => Some(cause),
-            Outcome::Succeeded(_) => None,
-        }
+        serde_json::from_slice::<Record>(&text).ok()?.outcome
     }
 
     fn verdict(&self, status: ExitStatus) -> anyhow::Result<()> {
@@ -421,8 +426,7 @@ async fn held_addresses(runtime_dir: &Path, interface: Option<&str>) -> Vec<IpAd
 }
 
 fn tell(timeline: &Timeline, event: &Event) {
-    let age = Duration::from_micros(monotonic_us().saturating_sub(event.monotonic_us));
-    let then = timeline.elapsed().saturating_sub(age);
+    let then = timeline.moment(event.monotonic_us);
     timeline.at(then, &word(event), &event.message);
 }
 

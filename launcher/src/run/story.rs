@@ -1,6 +1,8 @@
 //! What is known of a VM from its events, and how they are come by.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use launcher_api::{Event, EventKind, WatchRequest};
@@ -55,15 +57,25 @@ pub(super) fn word(event: &Event) -> String {
     name.to_ascii_lowercase().replace('_', "-")
 }
 
-/// Passes the launcher's events on, over every worker that the VM ever has.
-pub(super) async fn watch(runtime_dir: PathBuf, events: mpsc::Sender<Event>) {
+/// Passes the launcher's events on, over every worker that the VM ever has; once the VM's processes
+/// have `ended`, those that are still to be had.
+pub(super) async fn watch(
+    runtime_dir: PathBuf,
+    events: mpsc::Sender<Event>,
+    ended: Arc<AtomicBool>,
+) {
     let mut over = false;
     while !over && !events.is_closed() {
+        // Before the attempt: what is not reached after the end never will be.
+        let last = ended.load(Ordering::Relaxed);
         let stream = async {
             let mut client = launcher_api::connect(&runtime_dir).await.ok()?;
             client.watch(WatchRequest {}).await.ok()
         };
         let Some(stream) = stream.await else {
+            if last {
+                return;
+            }
             sleep(RETRY).await;
             continue;
         };
@@ -79,7 +91,22 @@ pub(super) async fn watch(runtime_dir: PathBuf, events: mpsc::Sender<Event>) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_launcher_is_waited_for_until_the_processes_have_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sender, mut events) = mpsc::channel(1);
+        let ended = Arc::<AtomicBool>::default();
+        tokio::spawn(watch(dir.path().to_owned(), sender, Arc::clone(&ended)));
+        let early = timeout(RETRY * 3, events.recv()).await;
+        assert!(early.is_err(), "it may still come");
+        ended.store(true, Ordering::Relaxed);
+        let last = timeout(Duration::from_secs(60), events.recv()).await;
+        assert_eq!(last.unwrap(), None);
+    }
 
     fn event(kind: EventKind) -> Event {
         Event {

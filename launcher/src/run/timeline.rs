@@ -1,10 +1,12 @@
 //! What `run` tells of a VM's start and end: for people at a terminal, for logs, for programs.
 
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+
+use crate::clock::monotonic_us;
 
 /// How to tell it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -19,7 +21,8 @@ pub enum Output {
 /// The account of one `run`.
 pub(super) struct Timeline {
     output: Output,
-    begun: Instant,
+    /// In microseconds of `CLOCK_MONOTONIC`.
+    begun: u64,
     /// What goes on at this moment; only on a terminal.
     spinner: Option<ProgressBar>,
 }
@@ -29,14 +32,19 @@ impl Timeline {
         let live = output == Output::Text && std::io::stderr().is_terminal();
         Self {
             output,
-            begun: Instant::now(),
+            begun: monotonic_us(),
             spinner: live.then(spinner),
         }
     }
 
     /// The time since the start.
     pub(super) fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
+        self.moment(monotonic_us())
+    }
+
+    /// The time from the start to what is stamped with `monotonic_us`.
+    pub(super) fn moment(&self, monotonic_us: u64) -> Duration {
+        Duration::from_micros(monotonic_us.saturating_sub(self.begun))
     }
 
     /// What is being done; shown only while it lasts.
