@@ -37,8 +37,9 @@ pub const RECORD: &str = "sandbox.json";
 /// The pod's runtime directory, in its directory.
 pub const RUNTIME: &str = "runtime";
 
-/// How long a launcher that starts, or starts again, may take to listen.
-const LISTENS: Duration = Duration::from_secs(2);
+/// How long a launcher that starts, or starts again, may take to listen. One that keeps dying is
+/// started again after 5 s at most.
+const LISTENS: Duration = Duration::from_secs(8);
 
 /// The pause before a launcher is tried again.
 const RETRY: Duration = Duration::from_millis(10);
@@ -110,7 +111,7 @@ impl LocalVm {
     /// A client of its launcher; waits for one that is starting.
     ///
     /// # Errors
-    /// As [`connect`], once two seconds have passed, or at once where nobody looks after the VM.
+    /// As [`connect`], once eight seconds have passed, or at once where nobody looks after the VM.
     pub async fn connect(&self) -> Result<LauncherClient<Channel>, ConnectError> {
         let until = Instant::now() + LISTENS;
         loop {
