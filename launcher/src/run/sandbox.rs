@@ -14,16 +14,16 @@
 //! [`remove`] undoes all of it from whatever state it finds, so a sandbox whose makers were
 //! killed is removed by the next `run` ([`sweep`]): its lock is free.
 
+mod lock;
 pub(super) mod netns;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use launcher_api::local::{LOCK, RECORD, RUNTIME};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use nix::mount::{MntFlags, umount2};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,11 +34,11 @@ use super::cni::{self, Attachment, CniError, Network};
 use crate::network::PRIMARY;
 use crate::pod::{self, PodError};
 
+pub(super) use lock::Lock;
+use lock::{acquire, is_at, lock};
+
 const NETNS: &str = "netns";
 const NETWORK: &str = "network";
-
-/// The pause before another look at a sandbox that is being made or removed, and how long to look.
-const MOMENT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
 
 /// Why a sandbox cannot be made, found or removed.
 #[derive(Debug, thiserror::Error)]
@@ -124,9 +124,6 @@ pub(super) struct Attached {
     /// What CNI answered; null before it did.
     pub(super) result: Value,
 }
-
-/// The lock that says that somebody looks after a sandbox.
-pub(super) type Lock = Flock<File>;
 
 impl Sandbox {
     /// The directory of the VM's sandbox below `root`. Its name is short, whatever the VM's is:
@@ -428,58 +425,6 @@ fn load(dir: &Path) -> Sandbox {
         dir: dir.to_owned(),
         attached: vec![],
     })
-}
-
-/// Makes the directory where it is missing and takes its lock; `None` where a VM has it.
-fn acquire(dir: &Path) -> Result<Option<Lock>, SandboxError> {
-    let (pause, limit) = MOMENT;
-    let until = Instant::now() + limit;
-    loop {
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(file("make", dir)(error));
-            }
-            _ => {}
-        }
-        match lock(dir) {
-            // Whoever holds a lock without a record is about to write it, or to remove the rest.
-            Ok(None) if record(dir).is_none() && Instant::now() < until => {
-                std::thread::sleep(pause);
-            }
-            // Removed since it was made.
-            Err(SandboxError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            answer => return answer,
-        }
-    }
-}
-
-/// Takes the lock of a sandbox's directory; `None` where somebody has it.
-fn lock(dir: &Path) -> Result<Option<Lock>, SandboxError> {
-    let path = dir.join(LOCK);
-    loop {
-        let open = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path);
-        match Flock::lock(
-            open.map_err(file("open", &path))?,
-            FlockArg::LockExclusiveNonblock,
-        ) {
-            Ok(lock) if is_at(&lock, &path) => return Ok(Some(lock)),
-            // Its holder removed it, with the sandbox, between our open and our lock.
-            Ok(_) => {}
-            Err((_, nix::Error::EWOULDBLOCK)) => return Ok(None),
-            Err((_, errno)) => return Err(file("lock", &path)(errno.into())),
-        }
-    }
-}
-
-fn is_at(file: &File, path: &Path) -> bool {
-    let here = file.metadata().map(|meta| (meta.dev(), meta.ino()));
-    let there = fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    matches!((here, there), (Ok(here), Ok(there)) if here == there)
 }
 
 /// The first `length` bytes of a text's SHA-256, in hexadecimal.
