@@ -45,13 +45,17 @@ fn claim(name: &str, version: u64, phase: &str) -> Watched {
 }
 
 fn node(version: u64, ready: bool) -> Watched {
+    offering(version, ready, "true", "1000", "0")
+}
+
+fn offering(version: u64, ready: bool, schedulable: &str, tun: &str, kvm: &str) -> Watched {
     let status = if ready { "True" } else { "Unknown" };
     Watched::Node(Event::Apply(Node::new(&read(json!({
         "metadata": {"name": "node1", "resourceVersion": version.to_string(),
-            "labels": {"kubevirt.io/schedulable": "true"}},
+            "labels": {"kubevirt.io/schedulable": schedulable}},
         "status": {
             "conditions": [{"type": "Ready", "status": status}],
-            "allocatable": {"devices.kubevirt.io/tun": "1000", "devices.kubevirt.io/kvm": "0"},
+            "allocatable": {"devices.kubevirt.io/tun": tun, "devices.kubevirt.io/kvm": kvm},
         },
     })))))
 }
@@ -144,6 +148,35 @@ fn a_node_concerns_who_is_on_it_when_it_is_lost_and_when_it_is_back() {
     assert_eq!(case.watch(node(10, true)), []);
     assert_eq!(case.watch(node(11, false)), [key(Kind::Vmi, "vm")]);
     assert_eq!(case.watch(node(12, true)), [key(Kind::Vmi, "vm")]);
+}
+
+#[test]
+fn what_a_node_offers_concerns_who_has_none() {
+    let mut case = Case::new();
+    let waiting = Launcher {
+        name: "waiting".to_owned(),
+        vmi_name: "waiting".to_owned(),
+        node: None,
+        ..launcher("waiting")
+    };
+    case.watch(Watched::Pod(Event::Apply(waiting)));
+    let (vm, waiting) = (key(Kind::Vmi, "vm"), key(Kind::Vmi, "waiting"));
+    let cases = [
+        ((true, "true", "1000", "0"), vec![]),
+        ((true, "true", "999", "0"), vec![]),
+        ((true, "false", "1000", "0"), vec![&waiting]),
+        ((true, "true", "1000", "0"), vec![&waiting]),
+        ((true, "true", "0", "0"), vec![&waiting]),
+        ((true, "true", "1000", "1000"), vec![&waiting]),
+        ((false, "true", "1000", "1000"), vec![&vm, &waiting]),
+        // It has nothing to offer.
+        ((true, "false", "1000", "0"), vec![&vm]),
+    ];
+    for (version, (said, expected)) in (10..).zip(cases) {
+        let (ready, schedulable, tun, kvm) = said;
+        let concerned = case.watch(offering(version, ready, schedulable, tun, kvm));
+        assert_eq!(concerned.iter().collect::<Vec<_>>(), expected, "{said:?}");
+    }
 }
 
 #[test]

@@ -308,14 +308,23 @@ impl World {
             Change::One { old, new } => (old, new),
             Change::All => return self.vmi_changed(Change::All),
         };
-        let ready = |node: &Option<Arc<Node>>| node.as_ref().is_some_and(|node| node.ready);
-        if ready(&old) == ready(&new) {
+        let said = |node: &Option<Arc<Node>>| {
+            let said = node.as_ref().map(|node| (node.ready, node.offers));
+            said.unwrap_or_default()
+        };
+        let ((was_ready, offered), (is_ready, offers)) = (said(&old), said(&new));
+        let (lost_or_back, offers_other) = (was_ready != is_ready, offered != offers);
+        if !lost_or_back && !offers_other {
             return Vec::new();
         }
         let name = new.or(old).map(|node| node.name.clone());
         let pods = self.pods.all();
-        let on_it = pods.iter().filter(|pod| pod.node == name);
-        on_it
+        let concerned = pods.iter().filter(|pod| match pod.node {
+            Some(_) => lost_or_back && pod.node == name,
+            // It says what no node offers.
+            None => offers_other,
+        });
+        concerned
             .map(|pod| key_of(Kind::Vmi, &pod.namespace, &pod.vmi_name))
             .collect()
     }
