@@ -25,6 +25,8 @@ pub(crate) enum Note {
     Resumed,
     ShuttingDown,
     Stopped,
+    /// It was shut down with its pod, which was taken away for this reason.
+    Taken(String),
     /// The guest's machine is gone against its will.
     Crashed(String),
     /// It could not be started.
@@ -57,6 +59,11 @@ impl Note {
                 EventType::Normal,
                 "Stopped",
                 "The VirtualMachineInstance was shut down.".into(),
+            ),
+            Self::Taken(reason) => (
+                EventType::Warning,
+                "Stopped",
+                format!("The VirtualMachineInstance failed: its pod was taken away ({reason})"),
             ),
             Self::Crashed(cause) => (
                 EventType::Warning,
@@ -98,6 +105,11 @@ pub(crate) fn between(
     }
     if let (Stage::Ended(how), true) = (stage, was != is) {
         notes.push(match how {
+            Ended::Succeeded if is == Some(Phase::Failed) => {
+                let status = after.status.as_ref();
+                let reason = status.and_then(|status| status.reason.clone());
+                Note::Taken(reason.unwrap_or_default())
+            }
             Ended::Succeeded => Note::Stopped,
             Ended::Failed(cause) if was == Some(Phase::Scheduled) => {
                 Note::SyncFailed(cause.clone())
@@ -172,7 +184,7 @@ mod tests {
             "kind": "VirtualMachineInstance",
             "metadata": {"name": "vm"},
             "spec": {"domain": {"devices": {}}},
-            "status": {"phase": phase, "conditions": paused.unwrap_or_default()},
+            "status": {"phase": phase, "reason": "Evicted", "conditions": paused.unwrap_or_default()},
         });
         serde_json::from_value(vmi).unwrap()
     }
@@ -229,8 +241,20 @@ mod tests {
             (
                 ("Scheduled", false),
                 ("Succeeded", false),
-                ended,
+                ended.clone(),
                 vec![Note::Started, Note::Stopped],
+            ),
+            (
+                ("Running", false),
+                ("Failed", false),
+                ended.clone(),
+                vec![Note::Taken("Evicted".into())],
+            ),
+            (
+                ("Scheduled", false),
+                ("Failed", false),
+                ended,
+                vec![Note::Taken("Evicted".into())],
             ),
             (
                 ("Scheduled", false),

@@ -317,8 +317,8 @@ impl<'a> Guest<'a> {
     }
 
     /// Waits until each of these was told of its object of that kind: an event's type and reason, such
-    /// as `Warning Stopped`, or the one or the other, as `Normal Stopped|Warning Stopped`. Gives all
-    /// that was told.
+    /// as `Warning Stopped`, or the one or the other, as `Warning SyncFailed|Warning Stopped`. Gives
+    /// all that was told.
     pub(crate) async fn told(&self, kind: &str, wanted: &[&str]) -> Vec<String> {
         let until = Instant::now() + LIMIT;
         loop {
@@ -357,10 +357,8 @@ impl<'a> Guest<'a> {
 pub(crate) const VM: &str = "VirtualMachine";
 pub(crate) const VMI: &str = "VirtualMachineInstance";
 
-/// What is told of an instance whose pod is taken away. The end is told of by whoever hears of it first:
-/// the handler, to whom the launcher says that it was asked to end, or the controller, who sees a pod
-/// that failed it.
-pub(crate) const TAKEN: [&str; 2] = ["Normal ShuttingDown", "Normal Stopped|Warning Stopped"];
+/// What is told of an instance whose pod is taken away.
+pub(crate) const TAKEN: [&str; 2] = ["Normal ShuttingDown", "Warning Stopped"];
 
 async fn connect(address: &str, port: u16) -> Option<TcpStream> {
     let connected = timeout(CONNECT, TcpStream::connect((address, port)));
