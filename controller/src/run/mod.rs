@@ -79,10 +79,11 @@ impl Leader {
     pub async fn run(&self, world: &mut World) -> Infallible {
         world.clear();
         let mut watched = watch::watch(&self.client);
-        let performer = Performer::new(self.client.clone(), self.handlers.clone(), &self.instance);
+        let performer = &Performer::new(self.client.clone(), self.handlers.clone(), &self.instance);
         let mut queue = Queue::new(&self.metrics);
         let mut working: FuturesUnordered<BoxFuture<'_, Work>> = FuturesUnordered::new();
         let mut telling = FuturesUnordered::new();
+        let mut guests = FuturesUnordered::new();
         let mut listed = false;
         loop {
             let now = Instant::now();
@@ -92,7 +93,7 @@ impl Leader {
             }
             let free = listed && working.len() < CONCURRENT;
             if free && let Some(key) = queue.pop(now) {
-                match self.work(world, &performer, key.clone(), None) {
+                match self.work(world, performer, key.clone(), None) {
                     Some(work) => working.push(work),
                     None => queue.done(key, Outcome::Done(None), now),
                 }
@@ -123,12 +124,25 @@ impl Leader {
                         log(&key, error);
                     }
                     let again = failure.and_then(|failure| {
-                        self.work(world, &performer, key.clone(), Some(failure))
+                        self.work(world, performer, key.clone(), Some(failure))
                     });
-                    match again {
-                        Some(work) => working.push(work),
-                        None => queue.done(key, outcome(&performed.result, refused, requeue), now),
+                    match (again, performed.guest) {
+                        (Some(work), _) => working.push(work),
+                        (None, Some(guest)) => guests.push(async move {
+                            let told = performer.shut_down(&guest).await;
+                            (key, requeue, told)
+                        }),
+                        (None, None) => {
+                            let outcome = outcome(&performed.result, refused, requeue);
+                            queue.done(key, outcome, now);
+                        }
                     }
+                }
+                Some((key, requeue, told)) = guests.next() => {
+                    if let Err(error) = &told {
+                        log(&key, error);
+                    }
+                    queue.done(key, outcome(&told, false, requeue), now);
                 }
                 Some(()) = telling.next() => {}
                 () = sleep_until(due.unwrap_or(now + LONG)) => {}

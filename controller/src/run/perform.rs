@@ -36,6 +36,15 @@ enum Answer {
     Written(Written),
     /// It is to be told, when there is time.
     Event(Event),
+    /// The guest is to be told, however long that takes.
+    Guest(Untold),
+}
+
+/// A guest that is to shut down, and was not told yet.
+#[derive(Debug)]
+pub(super) struct Untold {
+    vmi: Box<VirtualMachineInstance>,
+    seconds: u32,
 }
 
 /// How performing a decision went.
@@ -45,6 +54,8 @@ pub(super) struct Performed {
     pub(super) written: Vec<Written>,
     /// What there is to tell.
     pub(super) events: Vec<(Event, ObjectReference)>,
+    /// Whom [`Performer::shut_down`] has to tell before all is done.
+    pub(super) guest: Option<Untold>,
     /// Whether all were performed.
     pub(super) result: Result<(), PerformError>,
 }
@@ -119,6 +130,16 @@ impl Performer {
         if let Err(error) = self.recorder.publish(&event, &about).await {
             debug!("telling an event: {}", Chain(&error));
         }
+    }
+
+    /// Has a guest told to shut down. Its launcher, which may be in its hands, can take its time to
+    /// answer: nothing else may wait for that.
+    pub(super) async fn shut_down(&self, guest: &Untold) -> Result<(), PerformError> {
+        let told = self.handlers.shut_down(&guest.vmi, guest.seconds);
+        timeout(TIMEOUT, told)
+            .await
+            .map_err(|_elapsed| PerformError::Late { what: TELLING })?
+            .map_err(PerformError::Untold)
     }
 
     async fn about_vm(
@@ -200,10 +221,8 @@ impl Performer {
             }
             vmi::Write::ShutDown { seconds } => {
                 info!(%namespace, %name, seconds, "shutting the guest down");
-                let told = timeout(TIMEOUT, self.handlers.shut_down(vmi, seconds)).await;
-                told.map_err(|_elapsed| PerformError::Late { what: TELLING })?
-                    .map_err(PerformError::Untold)?;
-                Answer::Nothing
+                let vmi = Box::new(vmi.clone());
+                Answer::Guest(Untold { vmi, seconds })
             }
             vmi::Write::ApplyStatus(status) => {
                 let status = json!(status);
@@ -259,6 +278,7 @@ impl Performed {
         Self {
             written: Vec::new(),
             events: Vec::new(),
+            guest: None,
             result: Ok(()),
         }
     }
@@ -273,6 +293,7 @@ impl Performed {
             Ok(Answer::Nothing) => {}
             Ok(Answer::Written(written)) => self.written.push(written),
             Ok(Answer::Event(event)) => self.events.push((event, about.object_ref(&()))),
+            Ok(Answer::Guest(guest)) => self.guest = Some(guest),
             Err(error) => self.result = Err(error),
         }
         self.result.is_ok()
@@ -313,6 +334,9 @@ fn cut(mut message: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kube_client::Config;
+    use tokio::sync::watch;
+
     use super::*;
 
     fn machine(status: Value) -> VirtualMachine {
@@ -341,6 +365,32 @@ mod tests {
         let patch = without_finalizer(&machine(json!({})), "a");
         let expected = json!({"metadata": {"resourceVersion": "7", "finalizers": ["b"]}});
         assert_eq!(patch, expected);
+    }
+
+    #[tokio::test]
+    async fn a_guest_is_told_apart_from_what_is_written() {
+        let nowhere = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = Client::try_from(nowhere).unwrap();
+        let handlers = Handlers {
+            client: client.clone(),
+            namespace: "ferrovirt".into(),
+            tls: watch::channel(None).1,
+        };
+        let performer = Performer::new(client, handlers, "this");
+        let vmi: VirtualMachineInstance = serde_json::from_value(json!({
+            "metadata": {"name": "vm"},
+            "spec": {"domain": {"devices": {}}},
+        }))
+        .unwrap();
+        let context = pod::Context::default();
+        let writes = vec![vmi::Write::ShutDown { seconds: 7 }];
+        let performed = performer.perform_vmi(&vmi, &context, writes).await;
+        assert!(performed.result.is_ok(), "{performed:?}");
+        let guest = performed.guest.unwrap();
+        assert_eq!((&*guest.vmi, guest.seconds), (&vmi, 7));
+        // It has no node.
+        let told = performer.shut_down(&guest).await;
+        assert!(matches!(told, Err(PerformError::Untold(_))), "{told:?}");
     }
 
     #[test]
