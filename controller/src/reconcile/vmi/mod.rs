@@ -55,7 +55,7 @@ pub enum Write {
         uid: String,
     },
     /// Have its guest told to power itself off within so many seconds, again where it was told
-    /// before: that gives it no more time.
+    /// before: that gives it no more time. The last of what is to be done.
     ShutDown {
         /// The seconds.
         seconds: u32,
@@ -126,12 +126,20 @@ pub fn decide(snapshot: &VmiSnapshot, now: Timestamp) -> Decision<Write> {
             None => apply(snapshot, now),
         },
         None if deleting => {
-            let finalizers = metadata.finalizers.iter().flatten();
-            let held = finalizers.into_iter().any(|name| name == FINALIZER);
-            Decision::write(match held {
-                true => vec![Write::ConfirmNoPod, Write::RemoveFinalizer],
-                false => Vec::new(),
-            })
+            let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
+            if !finalizers.iter().any(|name| name == FINALIZER) {
+                return Decision::write(Vec::new());
+            }
+            let mut writes = vec![Write::ConfirmNoPod, Write::RemoveFinalizer];
+            // Who writes the final phase tells of the end. With this finalizer, removed from the
+            // instance as it was seen, it is gone: nobody has written that, and nobody will.
+            if finalizers.len() == 1 && ran(&snapshot.vmi) && !is_final(phase(&snapshot.vmi)) {
+                writes.push(Write::Event(Event::normal(
+                    "Stopped",
+                    "The VirtualMachineInstance ended with its pod, as was asked.".to_owned(),
+                )));
+            }
+            Decision::write(writes)
         }
         None if may_create(snapshot) => Decision::write(vec![
             Write::CreatePod,

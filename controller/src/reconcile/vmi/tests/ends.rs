@@ -314,14 +314,34 @@ fn a_deletion_waits_for_the_pod() {
     let cases = [
         (snapshot(vmi(), Some(bound())), "delete, (SuccessfulDelete)"),
         (snapshot(vmi(), Some(going)), "status"),
-        (snapshot(vmi(), None), "confirm, let go"),
     ];
     for (snapshot, expected) in cases {
         assert_eq!(words(&decide(&snapshot, at(1000))), expected);
     }
-    let mut let_go = vmi();
-    let_go.metadata.finalizers = Some(vec!["somebody.else/s".to_owned()]);
-    assert_eq!(words(&decide(&snapshot(let_go, None), at(1000))), "");
+}
+
+#[test]
+fn an_end_that_nobody_saw_is_told_of_when_the_instance_is_let_go() {
+    let others = "somebody.else/s";
+    let cases = [
+        ("Running", vec![FINALIZER], "confirm, let go, (Stopped)"),
+        ("Unknown", vec![FINALIZER], "confirm, let go, (Stopped)"),
+        // Who wrote that has told of it.
+        ("Succeeded", vec![FINALIZER], "confirm, let go"),
+        ("Failed", vec![FINALIZER], "confirm, let go"),
+        ("Scheduled", vec![FINALIZER], "confirm, let go"),
+        // Somebody may yet write it.
+        ("Running", vec![others, FINALIZER], "confirm, let go"),
+        ("Running", vec![others], ""),
+        ("Running", vec![], ""),
+    ];
+    for (phase, finalizers, expected) in cases {
+        let mut vmi = deleting(in_phase(phase));
+        let named = finalizers.iter().map(|name| (*name).to_owned()).collect();
+        vmi.metadata.finalizers = Some(named);
+        let decision = decide(&snapshot(vmi, None), at(1000));
+        assert_eq!(words(&decision), expected, "{phase} {finalizers:?}");
+    }
 }
 
 #[test]
@@ -373,6 +393,21 @@ fn a_guest_that_was_given_more_time_is_told_and_has_it_before_its_pod_is_deleted
         let left = expected.map(Duration::from_secs);
         assert_eq!(decision.requeue, left, "{case}");
     }
+}
+
+#[test]
+fn a_guest_is_told_again_and_nothing_written_again() {
+    let mut vmi = deleting(in_phase("Running"));
+    vmi.spec.termination_grace_period_seconds = Some(100);
+    let pod = Launcher {
+        grace_seconds: Some(60),
+        ..bound()
+    };
+    let mut snapshot = snapshot(vmi, Some(pod));
+    let decision = decide(&snapshot, at(1));
+    assert_eq!(words(&decision), "status, shut down in 100 s");
+    write(&mut snapshot, status(&decision).unwrap());
+    assert_eq!(words(&decide(&snapshot, at(2))), "shut down in 100 s");
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn an_instance_gets_one_pod() {
         (in_phase("Running"), "confirm, status, (Stopped)"),
         (in_phase("Unknown"), "confirm, status, (Stopped)"),
         (deleting(instance(Value::Null)), "confirm, let go"),
-        (deleting(in_phase("Running")), "confirm, let go"),
+        (deleting(in_phase("Running")), "confirm, let go, (Stopped)"),
         (deleting(in_phase("Failed")), "confirm, let go"),
     ];
     for (vmi, expected) in cases {
