@@ -220,7 +220,7 @@ impl Performer {
                 left.map_or(Answer::Nothing, |pod| launcher(Launcher::new(&pod)))
             }
             vmi::Write::ShutDown { seconds } => {
-                info!(%namespace, %name, seconds, "shutting the guest down");
+                debug!(%namespace, %name, seconds, "shutting the guest down");
                 let vmi = Box::new(vmi.clone());
                 Answer::Guest(Untold { vmi, seconds })
             }

@@ -117,7 +117,11 @@ fn is_direct(server: &Uri, except: &str) -> bool {
             return name.parse() == Ok(address);
         }
         let name = name.strip_prefix('*').unwrap_or(name);
-        match host.strip_suffix(name.trim_start_matches('.')) {
+        let ending = name.trim_start_matches('.');
+        if ending.is_empty() {
+            return false;
+        }
+        match host.strip_suffix(ending) {
             Some("") => !name.starts_with('.'),
             Some(below) => below.ends_with('.'),
             None => false,
@@ -293,6 +297,7 @@ mod tests {
             ("https://LOCALHOST:6443", "", true),
             ("https://127.1.2.3:6443", "", true),
             ("https://[::1]:6443", "", true),
+            ("https://k8s.example.com.", "a,.", false),
             ("https://k8s.example.com", " , *", true),
             ("https://10.0.0.1", "*", true),
             ("https://k8s.example.com", "a, K8S.example.com", true),

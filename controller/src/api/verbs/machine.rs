@@ -43,6 +43,8 @@ pub(super) async fn act<T: Default + DeserializeOwned>(
     let (verb, dry_run) = verb(options::read(&body)?);
     let vms: Api<VirtualMachine> = Api::namespaced(context.client.clone(), &namespace);
     let vmis: Api<VirtualMachineInstance> = Api::namespaced(context.client.clone(), &namespace);
+    // Who has been given more time is told by its reconciler.
+    let mut prolonged = false;
     for _ in 0..ATTEMPTS {
         let vm = vms.get_opt(&name).await?;
         let vm = vm.ok_or_else(|| Object::vm(&name).not_found())?;
@@ -56,6 +58,7 @@ pub(super) async fn act<T: Default + DeserializeOwned>(
                 // What is refused leaves the instance as it is.
                 write(&vms, &vm, plan.patch.clone(), DryRun(true)).await?;
                 prolong(&vmis, vmi, grace, dry_run).await?;
+                prolonged = true;
             }
             write(&vms, &vm, plan.patch, dry_run).await
         };
@@ -64,7 +67,8 @@ pub(super) async fn act<T: Default + DeserializeOwned>(
             Err(kube_client::Error::Api(status)) if matches!(status.code, 404 | 409) => continue,
             written => written?,
         }
-        if let (Some(vmi), Some(grace), None, DryRun(false)) = (vmi, plan.shutdown, longer, dry_run)
+        if let (Some(vmi), Some(grace), false, DryRun(false)) =
+            (vmi, plan.shutdown, prolonged, dry_run)
         {
             hurry(&context.handlers, &vmis, &vmi, grace).await?;
         }

@@ -193,10 +193,17 @@ async fn hands_on_nodes(api: &Api, namespace: &str) -> Vec<String> {
 /// Runs a script and then kills processes by name, on every node at once.
 async fn kill(api: &Api, namespace: &str, nodes: &[String], first: &str, names: &[&str]) {
     let kills = nodes.iter().map(|node| {
-        let script = format!("{first}; kill -9 $(pidof {})", names.join(" "));
+        // A node may run none of them.
+        let script = format!("{first}; kill -9 $(pidof {}); true", names.join(" "));
         async move {
-            // A node may run none of them, and the kubelet carries the answer.
-            let _ = api.try_shell(namespace, node, &script).await;
+            let carried = async || api.try_shell(namespace, node, &script).await.ok();
+            if names.contains(&"kubelet") {
+                // Nobody is left to carry the answer.
+                carried().await;
+            } else {
+                // The kubelet may only just be back.
+                eventually(&format!("a kill on {node}"), carried).await;
+            }
         }
     });
     futures::future::join_all(kills).await;
