@@ -176,7 +176,8 @@ impl Ipv6 {
             all if all.is_multicast() => ALL_NODES,
             _ => return None,
         };
-        if target != relay.gateway || !mac.is_unicast() {
+        // The guest would take its own MAC for its router's, and lose the way out.
+        if target != relay.gateway || !mac.is_unicast() || mac == self.guest {
             return None;
         }
         // It routes, whatever it says of itself: the pod's routes lead through it.
@@ -460,6 +461,7 @@ mod tests {
                 Mac::BROADCAST,
                 "2001:db8::2",
             ),
+            ("the guest's own MAC", "2001:db8::1", GUEST, "2001:db8::2"),
             ("the router itself", "fe80::1", GATEWAY, "2001:db8::2"),
         ];
         for (what, of, mac, to) in cases {
