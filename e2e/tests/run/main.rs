@@ -7,20 +7,20 @@
     reason = "a step that fails is a test that fails"
 )]
 
+mod render;
+mod terminal;
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use e2e::{BOOT, Console, Lab, Vm, as_nobody, images, kubevirt_examples, program, repository};
+use e2e::{BOOT, Lab, Vm, images, program, repository};
 use nix::sys::signal::Signal;
 
 /// How long anything short of a boot may take, on a loaded machine that emulates the guest's CPU.
 const MOMENT: Duration = Duration::from_secs(60);
-
-/// What a shell of the mini guest prints before a command.
-const PROMPT: &str = "mini# ";
 
 fn example(name: &str) -> PathBuf {
     repository().join("examples").join(name)
@@ -386,70 +386,6 @@ fn two_vms_run_side_by_side() {
     lab.assert_clean();
 }
 
-/// Runs a shell's commands on a terminal of their own.
-fn terminal(lab: &Lab, script: &str) -> Console {
-    let mut command = lab.command("script");
-    // script(1) takes the shell from the environment. It has to be one that goes on after a Ctrl-C
-    // that its foreground program handled: bash does, dash ends with status 130.
-    command
-        .env("SHELL", "/bin/bash")
-        .args(["-qec", script, "/dev/null"]);
-    Console::start(command)
-}
-
-#[test]
-fn a_terminal_gets_the_console_and_is_put_back() {
-    let lab = Lab::new();
-    let script = format!(
-        "stty -g; {} --root {} run --emulation tcg --images {} {}; echo status=$?; stty -g",
-        program("virt-launcher").display(),
-        lab.root().display(),
-        images().display(),
-        example("vm.yaml").display()
-    );
-    let mut terminal = terminal(&lab, &script);
-    let before = terminal.expect("\n", MOMENT);
-    terminal.expect("Ctrl-] leaves it", BOOT);
-    terminal.expect(PROMPT, BOOT);
-    // Ctrl-C is the guest's here.
-    terminal.send("stty raw -echo; echo rea\"\"dy; head -c 1 | od -An -tx1; stty sane\n");
-    terminal.expect("ready", MOMENT);
-    terminal.send("\x03");
-    terminal.expect(" 03", MOMENT);
-    terminal.expect(PROMPT, MOMENT);
-    terminal.send("\x1d");
-    terminal.expect("left the console", MOMENT);
-    terminal.send("\x03");
-    terminal.expect("shutdown-requested", MOMENT);
-    terminal.expect("removed", BOOT);
-    terminal.expect("status=0\r\n", MOMENT);
-    let after = terminal.expect("\n", MOMENT);
-    assert_eq!(before, after, "the terminal is as before");
-    assert!(terminal.ended(MOMENT).success());
-    lab.assert_clean();
-}
-
-#[test]
-fn a_guest_that_ends_by_itself_gives_the_terminal_back() {
-    let lab = Lab::new();
-    let script = format!(
-        "stty -g; {} --root {} run --emulation tcg --images {} {}; echo status=$?; stty -g",
-        program("virt-launcher").display(),
-        lab.root().display(),
-        images().display(),
-        example("vm.yaml").display()
-    );
-    let mut terminal = terminal(&lab, &script);
-    let before = terminal.expect("\n", MOMENT);
-    terminal.expect(PROMPT, BOOT);
-    terminal.send("poweroff -f\n");
-    terminal.expect("status=0\r\n", BOOT);
-    let after = terminal.expect("\n", MOMENT);
-    assert_eq!(before, after, "the terminal is as before");
-    assert!(terminal.ended(MOMENT).success());
-    lab.assert_clean();
-}
-
 #[test]
 fn a_kernel_boots_without_disk_or_boot_loader() {
     let lab = Lab::new();
@@ -520,60 +456,4 @@ fn dhcp_options_reach_the_guest() {
     drop(console);
     vm.shut_down();
     lab.assert_clean();
-}
-
-/// Every example of a machine, ours and KubeVirt's.
-fn renderable() -> Vec<PathBuf> {
-    let ours = repository().join("examples");
-    let theirs = kubevirt_examples();
-    if theirs.is_none() {
-        println!("skipped: KubeVirt's examples are not here");
-    }
-    let directories = [Some(ours), theirs].into_iter().flatten();
-    let files = directories.flat_map(|directory| fs::read_dir(directory).unwrap().flatten());
-    files
-        .map(|file| file.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("vm") && name.ends_with(".yaml")
-        })
-        .collect()
-}
-
-#[test]
-fn render_takes_no_root_and_is_valid_for_every_example() {
-    let lab = Lab::new();
-    let files = renderable();
-    assert!(files.len() >= 5);
-    for file in files {
-        let mut command = Command::new(program("virt-launcher"));
-        command.args(["render", "--emulation", "tcg", "-"]);
-        let output = as_nobody(&command)
-            .stdin(fs::File::open(&file).unwrap())
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {stderr}", file.display());
-        validate(&lab, &file.display().to_string(), &output.stdout);
-    }
-}
-
-#[test]
-fn render_takes_neither_libvirt_nor_qemu() {
-    let lab = Lab::new();
-    let hidden = [
-        "/usr/lib/x86_64-linux-gnu/libvirt.so.0",
-        "/usr/bin/qemu-system-x86_64",
-    ];
-    let mut command = lab.launcher();
-    command
-        .args(["render", "--emulation", "tcg"])
-        .arg(example("vm.yaml"));
-    let output = lab.without(&hidden, &command);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    validate(&lab, "render", &output.stdout);
 }
