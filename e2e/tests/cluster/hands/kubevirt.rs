@@ -6,7 +6,9 @@ use e2e::{Console, repository};
 use tokio::task::spawn_blocking;
 
 use super::debian;
-use super::virtctl::{Virtctl, a_viewer_is_served};
+use super::virtctl::{
+    Virtctl, a_guest_is_held_and_rebooted, a_viewer_is_served, an_instance_is_replaced,
+};
 use crate::api::{Api, LIMIT};
 use crate::vms::Installation;
 use crate::vms::guest::{Guest, mini};
@@ -48,25 +50,10 @@ async fn a_machine_is_driven(api: &Api, virtctl: &Virtctl<'_>, namespace: &str) 
         assert!(error.contains("agent"), "{error}");
     }
 
-    virtctl.run("pause vm driven").await;
-    guest.printable("Paused").await;
-    virtctl.run("unpause vm driven").await;
-    guest.printable("Running").await;
-    for verb in ["reset", "soft-reboot"] {
-        guest.mark(&address).await;
-        virtctl.run(&format!("{verb} driven")).await;
-        guest.rebooted(&address).await;
-    }
+    a_guest_is_held_and_rebooted(virtctl, &guest, &address).await;
     virtctl.run("expose vm driven --name web --port 80").await;
 
-    let uid = guest.vmi().await.expect("it runs")["metadata"]["uid"].clone();
-    virtctl.run("restart driven --force --grace-period 0").await;
-    guest
-        .wait_vmi("another one", |vmi| {
-            let another = vmi["metadata"]["uid"].is_string() && vmi["metadata"]["uid"] != uid;
-            (another && vmi["status"]["phase"] == "Running").then_some(())
-        })
-        .await;
+    an_instance_is_replaced(virtctl, &guest).await;
     virtctl.run("stop driven").await;
     guest.printable("Stopped").await;
     let expanded = virtctl.run("expand --vm driven").await;

@@ -183,15 +183,7 @@ async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) 
         assert!(error.contains("agent"), "{error}");
     }
 
-    virtctl.run("pause vm driven").await;
-    guest.printable("Paused").await;
-    virtctl.run("unpause vm driven").await;
-    guest.printable("Running").await;
-    for verb in ["reset", "soft-reboot"] {
-        guest.mark(&address).await;
-        virtctl.run(&format!("{verb} driven")).await;
-        guest.rebooted(&address).await;
-    }
+    a_guest_is_held_and_rebooted(virtctl, &guest, &address).await;
 
     virtctl
         .run("expose vm driven --name web --port 8080 --target-port 80")
@@ -208,14 +200,7 @@ async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) 
     })
     .await;
 
-    let uid = guest.vmi().await.expect("it runs")["metadata"]["uid"].clone();
-    virtctl.run("restart driven --force --grace-period 0").await;
-    guest
-        .wait_vmi("another one", |vmi| {
-            let another = vmi["metadata"]["uid"].is_string() && vmi["metadata"]["uid"] != uid;
-            (another && vmi["status"]["phase"] == "Running").then_some(())
-        })
-        .await;
+    an_instance_is_replaced(virtctl, &guest).await;
     a_deaf_guest_is_given_more_time(virtctl, &guest).await;
     guest
         .wait_vm("asked no more", |vm| {
@@ -230,6 +215,34 @@ async fn a_machine_is_driven(api: &Api, namespace: &str, virtctl: &Virtctl<'_>) 
     virtctl.run("unpause vm driven").await;
     a_guest_that_hears_is_told_at_once(virtctl, &guest).await;
     guest.delete("VirtualMachine").await;
+}
+
+/// Paused and resumed, then rebooted in both ways.
+pub(super) async fn a_guest_is_held_and_rebooted(
+    virtctl: &Virtctl<'_>,
+    guest: &Guest<'_>,
+    address: &str,
+) {
+    virtctl.run("pause vm driven").await;
+    guest.printable("Paused").await;
+    virtctl.run("unpause vm driven").await;
+    guest.printable("Running").await;
+    for verb in ["reset", "soft-reboot"] {
+        guest.mark(address).await;
+        virtctl.run(&format!("{verb} driven")).await;
+        guest.rebooted(address).await;
+    }
+}
+
+pub(super) async fn an_instance_is_replaced(virtctl: &Virtctl<'_>, guest: &Guest<'_>) {
+    let uid = guest.vmi().await.expect("it runs")["metadata"]["uid"].clone();
+    virtctl.run("restart driven --force --grace-period 0").await;
+    guest
+        .wait_vmi("another one", |vmi| {
+            let another = vmi["metadata"]["uid"].is_string() && vmi["metadata"]["uid"] != uid;
+            (another && vmi["status"]["phase"] == "Running").then_some(())
+        })
+        .await;
 }
 
 /// Its pod is deleted almost an hour later: a guest that heard of the stop only then would not be gone
