@@ -1,6 +1,6 @@
 //! What a launcher may do, and what a stolen token is good for.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::guest::{Guest, mini};
 use super::install::{Installation, NAMESPACE};
@@ -70,6 +70,14 @@ pub(crate) async fn a_launcher_holds_nothing(ferrovirt: &Installation<'_>) {
     // It says that it asked QEMU nothing.
     let logs = api.container_logs(namespace, &pods[0], "compute").await;
     assert!(logs.contains("QEMU's capabilities were known"), "{logs}");
+    // Whoever may exec sees the pod's network as docs/network.md says.
+    let discover = ["exec", "-n", namespace, &pods[0], "-c", "compute", "--"];
+    let seen = ferrovirt.kubectl(&[&discover[..], &["netbind", "--json", "discover"]].concat());
+    let seen: Value = serde_json::from_str(&seen).expect("netbind prints JSON");
+    assert_eq!(seen["name"], "eth0", "{seen}");
+    let address = pod.data["status"]["podIP"].as_str();
+    let address = address.expect("its pod has an address");
+    assert!(seen["addresses"].to_string().contains(address), "{seen}");
     guest.delete("VirtualMachineInstance").await;
 }
 
