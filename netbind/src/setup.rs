@@ -50,12 +50,12 @@ pub enum SetupError {
     /// The state file cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// A DHCP server listens in the namespace.
+    /// A DHCP server listens in the namespace, at this port.
     #[error(
-        "UDP port 67 is taken in this network namespace: another DHCP server would answer the guest \
+        "UDP port {0} is taken in this network namespace: another DHCP server would answer the guest \
          beside ours; stop it"
     )]
-    PortTaken,
+    PortTaken(u16),
     /// A link with a name that the binding needs exists, and is not ours.
     #[error(
         "a link named {0} exists already and is not ours; remove it (ip link delete {0}), or name the tap otherwise"
@@ -105,13 +105,13 @@ pub fn setup(options: &SetupOptions) -> Result<GuestNetwork, SetupError> {
         macs,
         plan,
     } = decide(options)?;
-    let listens = conflict::dhcp_server_listens();
-    let listens = listens.map_err(|source| SetupError::Look {
+    let taken = conflict::dhcp_server(plan.guest.ipv6.is_some());
+    let taken = taken.map_err(|source| SetupError::Look {
         what: "the UDP sockets in /proc",
         source,
     })?;
-    if listens {
-        return Err(SetupError::PortTaken);
+    if let Some(port) = taken {
+        return Err(SetupError::PortTaken(port));
     }
     if fresh {
         refuse_foreign(&plan.guest)?;

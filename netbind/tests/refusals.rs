@@ -174,6 +174,16 @@ fn bad_input_is_one_clear_line_and_changes_nothing() {
         "UDP port 67 is taken",
     );
     drop(socket);
+    pod.ip("addr add 2001:db8::2/64 dev eth0 nodad");
+    let socket = pod.within(|| UdpSocket::bind("[::]:547").unwrap());
+    refused(
+        &pod,
+        dir.path(),
+        "port 547 taken",
+        &[],
+        "UDP port 547 is taken",
+    );
+    drop(socket);
     std::fs::write(dir.path().join("state"), "{").unwrap();
     refused(&pod, dir.path(), "damaged state", &[], "is damaged");
 }
