@@ -81,7 +81,8 @@ pub struct Ipv6Link {
 }
 
 impl PodNetwork {
-    /// The IPv4 addresses that the guest could take over: all that are global, and not secondary.
+    /// The IPv4 addresses that the guest could take over: all that are global, and not deprecated.
+    /// The kernel lists secondary ones last.
     pub fn ipv4(&self) -> impl Iterator<Item = Ipv4Net> {
         self.usable().filter_map(|address| match address.net {
             IpNet::V4(net) => Some(net),
@@ -93,7 +94,7 @@ impl PodNetwork {
     /// (RFC 8981) nor deprecated (RFC 4862 section 5.5.4).
     pub fn ipv6(&self) -> impl Iterator<Item = Ipv6Net> {
         self.usable().filter_map(|address| match address.net {
-            IpNet::V6(net) => Some(net),
+            IpNet::V6(net) => (!address.secondary).then_some(net),
             IpNet::V4(_) => None,
         })
     }
@@ -101,7 +102,7 @@ impl PodNetwork {
     fn usable(&self) -> impl Iterator<Item = &Address> {
         self.addresses
             .iter()
-            .filter(|a| a.scope == Scope::Global && !a.secondary && !a.deprecated)
+            .filter(|a| a.scope == Scope::Global && !a.deprecated)
     }
 
     /// All addresses that are routed to the pod, also those that the guest is not told of.

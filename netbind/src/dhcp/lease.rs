@@ -13,16 +13,16 @@ pub const SERVER_ID: Ipv4Addr = Ipv4Addr::new(169, 254, 75, 10);
 
 /// Lease time in seconds unless configured: one day.
 ///
-/// The address never changes while the pod lives, so the lease could be for ever, as KubeVirt's 999
-/// days nearly are. A lease that is renewed, every twelve hours, lets new name servers, routes and
-/// MTU reach a guest that runs for months, and makes a guest restored from an old snapshot ask. A
-/// day outlasts any restart of the server by far.
+/// What the guest is told never changes while the pod lives, so the lease could be for ever, as
+/// KubeVirt's 999 days nearly are. A lease that is renewed, every twelve hours, makes a guest ask
+/// that was moved to another pod as it ran, with a lease of its old one. A day outlasts any restart
+/// of the server by far.
 pub const LEASE_SECONDS: u32 = 86_400;
 
 /// The shortest lease in seconds that a client gets, also where it asks for less (option 51).
 ///
 /// A client may want a shorter lease than ours, and gets it down to this; a longer one it does not
-/// get, for then it would learn of a change later than the pod's owner decided.
+/// get, for then it would notice that it was moved later than the pod's owner decided.
 pub const LEASE_SECONDS_MIN: u32 = 10;
 
 /// A DHCP lease for exactly one client.

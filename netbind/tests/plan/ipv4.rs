@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use netbind::dhcp::SERVER_ID;
-use netbind::{Mac, Neighbour, Route, dns, plan};
+use netbind::{Address, Mac, Neighbour, Route, dns, plan};
 
 use super::{global, guest, lease, network, options, route};
 
@@ -200,13 +200,17 @@ fn what_dhcp_cannot_say_is_left_out_with_a_warning() {
         ..route("203.0.113.0/24 via 10.1.0.1")
     };
     let mut network = network("10.1.0.2/24", &[route("10.1.0.0/24"), v6_gateway, policy]);
-    network.addresses.push(global("10.1.0.3/24"));
+    let secondary = Address {
+        secondary: true,
+        ..global("10.1.0.3/24")
+    };
+    network.addresses.extend([global("10.9.0.3/24"), secondary]);
     let mut options = options();
     options.hostname = Some("not a host".to_owned());
     let guest = plan(&network, &options).unwrap().guest;
     assert_eq!(lease(&guest).routes, []);
     assert_eq!(lease(&guest).hostname, None);
-    let named = ["not a host", "10.1.0.3/24", "fe80::1"];
+    let named = ["not a host", "10.9.0.3/24", "10.1.0.3/24", "fe80::1"];
     assert_eq!(guest.warnings.len(), named.len(), "{:?}", guest.warnings);
     for (warning, named) in guest.warnings.iter().zip(named) {
         assert!(warning.contains(named), "{warning}");
