@@ -261,14 +261,13 @@ impl Cluster {
 
     /// kubectl, in its network.
     pub(crate) fn kubectl(&self) -> Command {
-        let program = output().join("cluster/bin/kubectl");
         let mut kubectl = match &self.own {
             Some(own) => {
                 let mut inside = own.command("exec");
-                inside.arg(program);
+                inside.arg(kubectl());
                 inside
             }
-            None => Command::new(program),
+            None => Command::new(kubectl()),
         };
         kubectl.arg("--kubeconfig").arg(&self.kubeconfig);
         kubectl
@@ -344,6 +343,11 @@ impl Own {
         }
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// The program kubectl, for what needs no cluster.
+pub(crate) fn kubectl() -> PathBuf {
+    output().join("cluster/bin/kubectl")
 }
 
 fn output() -> PathBuf {

@@ -1,6 +1,8 @@
 //! Ferrovirt on a cluster, by the commands of the README.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use e2e::repository;
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::guest::mini;
 use crate::api::{Api, eventually};
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 
 /// Where `deploy/` puts everything.
 pub(crate) const NAMESPACE: &str = "ferrovirt";
@@ -172,4 +174,41 @@ fn offers(node: &DynamicObject) -> bool {
     let mut said = labels.filter(|(name, _)| *name == "kubevirt.io/schedulable");
     let devices = &node.data["status"]["allocatable"]["devices.kubevirt.io/tun"];
     said.any(|(_, said)| said == "true") && devices.as_str().is_some_and(|count| count != "0")
+}
+
+/// The one too that the controller makes launchers of, which is a variable's value.
+#[test]
+fn an_overlay_moves_every_image() {
+    let overlay = tempfile::tempdir().expect("a directory can be made");
+    let deploy = repository().join("deploy").canonicalize();
+    let deploy = deploy.expect("it is there");
+    // Kustomize takes no absolute paths.
+    symlink(deploy, overlay.path().join("deploy")).expect("it is a new directory");
+    let moved = |program| {
+        json!({
+            "name": format!("ferrovirt/{program}"),
+            "newName": format!("registry.test/{program}"), "newTag": "other",
+        })
+    };
+    let kustomization = json!({
+        "resources": ["deploy"],
+        "images": [moved("virt-controller"), moved("virt-launcher")],
+    });
+    let file = overlay.path().join("kustomization.yaml");
+    fs::write(file, kustomization.to_string()).expect("it is a new directory");
+    let mut kubectl = Command::new(cluster::kubectl());
+    let output = kubectl.arg("kustomize").arg(overlay.path()).output();
+    let output = output.expect("kubectl starts");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("YAML is text");
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    assert!(!text.contains("ferrovirt/virt-"), "{text}");
+    let count = |line| lines.iter().filter(|found| **found == line).count();
+    assert_eq!(count("image: registry.test/virt-controller:other"), 1);
+    assert_eq!(count("image: registry.test/virt-launcher:other"), 2);
+    let launchers = [
+        "- name: LAUNCHER_IMAGE",
+        "value: registry.test/virt-launcher:other",
+    ];
+    assert!(lines.windows(2).any(|lines| lines == launchers), "{text}");
 }
