@@ -16,7 +16,7 @@ use controller::metrics::Metrics;
 use controller::run::{Leader, World, follow_settings};
 use controller::server::{self, Limits, Readiness, Transport};
 use controller::uninstall;
-use kube_client::Client;
+use kube_client::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -28,6 +28,8 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// How long the API server may say nothing. It ends the longest watches itself, after 290 s.
+const SILENCE: Duration = Duration::from_secs(300);
 /// How long the front proxy is waited for before requests are taken.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long streams may take to close when the process ends.
@@ -110,9 +112,10 @@ fn act(args: Args) -> anyhow::Result<()> {
 async fn run(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
-    let client = Client::try_default()
+    let config = Config::infer()
         .await
         .context("cannot find the API server")?;
+    let client = Client::try_from(bounded(config)).context("cannot call the API server")?;
     let (settings_to, settings) = watch::channel(Settings::default());
     let (known_to, known) = watch::channel(false);
     let (identity_to, identity) = watch::channel(None);
@@ -246,6 +249,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Has an API server given up that takes calls and never answers. By kube's default it is waited for,
+/// for ever.
+fn bounded(mut config: Config) -> Config {
+    config.read_timeout = Some(SILENCE);
+    // It is counted from the call, not from when its connection was heard last.
+    config.reset_reader_on_write = true;
+    config
+}
+
 /// Waits until requests can be answered: the settings are known, and who this server is, here and
 /// to the API server.
 async fn wait(
@@ -271,10 +283,68 @@ async fn listen(port: u16) -> anyhow::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::Request;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::{Instant, sleep};
     use tracing::Level;
     use tracing_subscriber::filter::LevelFilter;
 
     use super::*;
+
+    /// How long a watch with nothing to tell lasts.
+    const WATCH: Duration = Duration::from_secs(290);
+
+    /// A client as this program's, and who is called by it.
+    async fn called() -> (Client, TcpListener) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let config = bounded(Config::new(url.parse().unwrap()));
+        (Client::try_from(config).unwrap(), listener)
+    }
+
+    fn request() -> Request<Vec<u8>> {
+        Request::get("/version").body(Vec::new()).unwrap()
+    }
+
+    /// Reads one request, and answers it after `wait`.
+    async fn answer(socket: &mut TcpStream, wait: Duration) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(socket.read_u8().await.unwrap());
+        }
+        sleep(wait).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        socket.write_all(answer).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_call_and_never_answers_is_given_up() {
+        let (client, _listener) = called().await;
+        let begun = Instant::now();
+        let answer = timeout(2 * SILENCE, client.request_text(request())).await;
+        assert!(answer.unwrap().is_err());
+        assert!(begun.elapsed() > WATCH);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_takes_as_long_as_a_watch_on_a_connection_that_was_idle() {
+        let (client, listener) = called().await;
+        let serve = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            answer(&mut socket, Duration::ZERO).await;
+            answer(&mut socket, WATCH).await;
+        };
+        let call = async {
+            client.request_text(request()).await.unwrap();
+            // As long as kube keeps it.
+            sleep(Duration::from_secs(80)).await;
+            client.request_text(request()).await.unwrap();
+        };
+        timeout(4 * SILENCE, async { tokio::join!(serve, call) })
+            .await
+            .unwrap();
+    }
 
     #[test]
     fn what_is_logged_is_info_and_what_is_said() {

@@ -6,19 +6,23 @@ use std::iter::once;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use handler::launchers::{self, Launchers};
 use handler::node::{self, Facts, PrepareArgs};
 use handler::{api, devices, listener, metrics, server};
-use kube_client::Client;
+use kube_client::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// How long the API server may say nothing. It ends the longest watches itself, after 290 s.
+const SILENCE: Duration = Duration::from_secs(300);
 
 #[derive(Parser)]
 #[command(version, about = "Serves the virtual machines of one Kubernetes node")]
@@ -121,9 +125,14 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
     let facts = Facts::read(&args.facts)?;
-    let client = Client::try_default()
+    let mut config = Config::infer()
         .await
-        .context("cannot reach the API server")?;
+        .context("cannot find the API server")?;
+    // One that takes calls and never answers is waited for by kube's default, for ever.
+    config.read_timeout = Some(SILENCE);
+    // It is counted from the call, not from when its connection was heard last.
+    config.reset_reader_on_write = true;
+    let client = Client::try_from(config).context("cannot call the API server")?;
     let probes = listener::listen(args.port)
         .await
         .with_context(|| format!("cannot listen at port {}", args.port))?;

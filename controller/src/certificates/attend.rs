@@ -20,6 +20,8 @@ use crate::error::Chain;
 pub(super) const CHECK_EVERY: Duration = Duration::from_secs(15 * 60);
 /// How soon a write that failed is tried again.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long a look may take: it makes a call, if any.
+const LOOK: Duration = Duration::from_secs(20);
 
 /// Looks at the object `name` as soon as it is known whether it is there, and whenever it or
 /// `source` changes, for ever. A look says when the next one is due without a change.
@@ -54,7 +56,29 @@ where
         }
         if let Some(object) = &seen {
             let source = source.borrow_and_update().clone();
-            wait = look(object.as_ref(), &source).await;
+            wait = answered(name, look(object.as_ref(), &source)).await;
         }
+    }
+}
+
+/// What the look says, or soon: who does not answer must not keep it from being taken again.
+async fn answered(name: &str, look: impl Future<Output = Duration>) -> Duration {
+    timeout(LOOK, look).await.unwrap_or_else(|_elapsed| {
+        warn!("writing {name}: no answer in {} s", LOOK.as_secs());
+        RETRY_AFTER
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_is_not_answered_is_taken_again() {
+        let never = timeout(2 * LOOK, answered("it", pending()));
+        assert_eq!(never.await, Ok(RETRY_AFTER));
+        assert_eq!(answered("it", ready(CHECK_EVERY)).await, CHECK_EVERY);
     }
 }

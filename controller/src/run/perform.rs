@@ -127,8 +127,9 @@ impl Performer {
             note: Some(cut(event.message)),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &about).await {
-            debug!("telling an event: {}", Chain(&error));
+        let told = self.recorder.publish(&event, &about);
+        if let Err(error) = call("telling an event", told).await {
+            debug!("{}", Chain(&error));
         }
     }
 
@@ -334,7 +335,10 @@ fn cut(mut message: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use kube_client::Config;
+    use tokio::net::TcpListener;
     use tokio::sync::watch;
 
     use super::*;
@@ -367,16 +371,35 @@ mod tests {
         assert_eq!(patch, expected);
     }
 
-    #[tokio::test]
-    async fn a_guest_is_told_apart_from_what_is_written() {
-        let nowhere = Config::new("http://127.0.0.1:1".parse().unwrap());
-        let client = Client::try_from(nowhere).unwrap();
+    /// One whose API server is at this address.
+    fn performer(address: SocketAddr) -> Performer {
+        let config = Config::new(format!("http://{address}").parse().unwrap());
+        let client = Client::try_from(config).unwrap();
         let handlers = Handlers {
             client: client.clone(),
             namespace: "ferrovirt".into(),
             tls: watch::channel(None).1,
         };
-        let performer = Performer::new(client, handlers, "this");
+        Performer::new(client, handlers, "this")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_nobody_takes_is_not_told_for_ever() {
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let performer = performer(silent.local_addr().unwrap());
+        let about = machine(json!({})).object_ref(&());
+        let event = Event {
+            type_: EventType::Normal,
+            reason: "Reason".to_owned(),
+            message: String::new(),
+        };
+        let told = performer.tell(event, about);
+        timeout(2 * TIMEOUT, told).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_guest_is_told_apart_from_what_is_written() {
+        let performer = performer((Ipv4Addr::LOCALHOST, 1).into());
         let vmi: VirtualMachineInstance = serde_json::from_value(json!({
             "metadata": {"name": "vm"},
             "spec": {"domain": {"devices": {}}},

@@ -30,7 +30,7 @@ use kube_runtime::watcher::watch_object;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use self::plan::{Left, plan, shorter};
@@ -63,6 +63,8 @@ const EVERY: Duration = Duration::from_millis(500);
 const SUSPENSE: Duration = Duration::from_secs(5);
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long one call may take while this program ends.
+const CALL: Duration = Duration::from_secs(5);
 
 const MANAGER: &str = "virt-controller";
 
@@ -251,8 +253,7 @@ async fn step(client: &Client, elapsed: Duration) -> Kube<bool> {
     let left = Left {
         // Asked first: a definition that is going gets no more objects than are listed then.
         undefined: is_going::<CustomResourceDefinition>(client, MACHINES).await?,
-        pods: pods
-            .list(&ListParams::default().labels(&selector))
+        pods: soon(pods.list(&ListParams::default().labels(&selector)))
             .await?
             .items,
         vmis: list(client).await?,
@@ -288,7 +289,7 @@ async fn succeeds<T>(
     object: &impl ResourceExt,
     answer: impl Future<Output = Kube<T>>,
 ) -> bool {
-    match done(answer.await.map(drop)) {
+    match done(soon(answer).await.map(drop)) {
         Ok(()) => true,
         // It was marked as deleted in between.
         Err(kube_client::Error::Api(status)) if status.code == 409 => false,
@@ -306,7 +307,8 @@ async fn succeeds<T>(
 async fn withdraw(client: &Client) {
     let services: Api<APIService> = Api::all(client.clone());
     for name in api::service_names() {
-        let deleted = services.delete(&name, &DeleteParams::default()).await;
+        let params = DeleteParams::default();
+        let deleted = soon(services.delete(&name, &params)).await;
         if let Err(error) = done(deleted.map(drop)) {
             warn!("deleting APIService {name}: {}", Chain(&error));
         }
@@ -335,14 +337,14 @@ async fn release(client: &Client, namespace: &str) {
 /// Returns whether the account is let go of.
 async fn try_release(client: &Client, namespace: &str) -> Kube<bool> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let Some(account) = accounts.get_opt(ACCOUNT).await? else {
+    let Some(account) = soon(accounts.get_opt(ACCOUNT)).await? else {
         return Ok(true);
     };
     // A namespace may delete its accounts after its pods, and this is one's last act.
     let going = account.meta().deletion_timestamp.is_some()
         || is_going::<Namespace>(client, namespace).await?;
     if going {
-        remove_finalizer(&accounts, &account, FINALIZER).await?;
+        soon(remove_finalizer(&accounts, &account, FINALIZER)).await?;
     }
     Ok(going)
 }
@@ -353,7 +355,7 @@ where
     K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned,
 {
     let api: Api<PartialObjectMeta<K>> = Api::all(client.clone());
-    let object = api.get_opt(name).await?;
+    let object = soon(api.get_opt(name)).await?;
     Ok(object.is_none_or(|object| object.metadata.deletion_timestamp.is_some()))
 }
 
@@ -366,7 +368,7 @@ where
         + DeserializeOwned,
 {
     let api: Api<PartialObjectMeta<K>> = Api::all(client.clone());
-    match api.list(&ListParams::default()).await {
+    match soon(api.list(&ListParams::default())).await {
         Ok(list) => Ok(list.items),
         Err(kube_client::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
         Err(error) => Err(error),
@@ -424,6 +426,12 @@ where
         .map(drop)
 }
 
+/// Waits for the answer, but not for ever: the time that is looked at between calls runs out.
+async fn soon<T>(answer: impl Future<Output = Kube<T>>) -> Kube<T> {
+    let late = |elapsed| Err(kube_client::Error::Service(Box::new(elapsed)));
+    timeout(CALL, answer).await.unwrap_or_else(late)
+}
+
 /// What is gone already is done.
 fn done(answer: Kube<()>) -> Kube<()> {
     match answer {
@@ -434,7 +442,28 @@ fn done(answer: Kube<()>) -> Kube<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use kube_client::Config;
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_answers_does_not_keep_this_program_from_ending() {
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        let config = Config::new(url.parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        let begun = Instant::now();
+        let ends = async {
+            terminated(&client, "ferrovirt").await;
+            finish(&client, "ferrovirt").await;
+            withdraw(&client).await;
+        };
+        timeout(Duration::from_secs(300), ends).await.unwrap();
+        assert!(begun.elapsed() >= SUSPENSE + END);
+    }
 
     #[test]
     fn there_is_time_for_what_is_waited_for() {
