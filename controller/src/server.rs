@@ -15,6 +15,8 @@
 //! while new connections are still taken, because it takes the cluster a moment to send them
 //! elsewhere. Only then it stops listening and finishes what it has begun.
 
+mod places;
+
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -38,7 +40,7 @@ use rustls::pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -52,6 +54,7 @@ use crate::certificates::Identity;
 use crate::config::Settings;
 use crate::error::Chain;
 use crate::metrics::Metrics;
+use places::{Place, Places};
 
 /// When a client is gone: it answers nothing for a minute.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -73,7 +76,8 @@ const UNREAD: usize = 192 << 10;
 pub struct Limits {
     /// The largest body, in bytes.
     pub body: usize,
-    /// The most connections of one listener. More wait in its backlog.
+    /// The most connections of one listener. Another takes the place of one whose client has not
+    /// proved who it is, and waits where there is none.
     pub connections: usize,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
@@ -233,6 +237,8 @@ enum ConnectionError {
     Handshake(#[source] io::Error),
     #[error("HTTP")]
     Http(#[from] hyper::Error),
+    #[error("it gave way to another")]
+    GaveWay,
 }
 
 /// The API server's webhooks.
@@ -342,22 +348,17 @@ pub async fn serve(
         sleep(limits.lame_duck).await;
     };
     let mut ended = pin!(ended);
-    let free = Arc::new(Semaphore::new(limits.connections));
+    let mut places = Places::new(limits.connections);
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let place = free.clone().acquire_owned().await.ok();
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = &mut ended => break,
             Some(_) = connections.join_next() => continue,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 warn!("accepting a connection: {}", Chain(&error));
                 // Out of descriptors, most likely.
@@ -365,16 +366,25 @@ pub async fn serve(
                 continue;
             }
         };
+        let place = tokio::select! {
+            place = places.take(from.ip()) => place,
+            () = &mut ended => break,
+        };
+        let Some(place) = place else { break };
         let (transport, router, mut stopped) = (transport.clone(), router.clone(), stopped.clone());
         connections.spawn(async move {
             let stop = async move {
                 // It is dropped, never sent.
                 let _ = stopped.changed().await;
             };
-            if let Err(error) = connection(stream, transport, router, limits, stop).await {
+            let connection = connection(stream, &place, transport, router, limits, stop);
+            let done = tokio::select! {
+                done = connection => done,
+                () = place.wanted() => Err(ConnectionError::GaveWay),
+            };
+            if let Err(error) = done {
                 debug!("a connection: {}", Chain(&error));
             }
-            drop(place);
         });
     }
     drop((listener, stop));
@@ -385,6 +395,7 @@ pub async fn serve(
 
 async fn connection(
     stream: TcpStream,
+    place: &Place,
     transport: Transport,
     router: Router,
     limits: Limits,
@@ -402,6 +413,9 @@ async fn connection(
         .flatten()
         .map_err(ConnectionError::Handshake)?;
     let peer = Peer::of(tls.trust, stream.get_ref().1.peer_certificates());
+    if peer.common_name.is_some() {
+        place.keep();
+    }
     Ok(http(stream, peer, router, limits, stop).await?)
 }
 

@@ -9,7 +9,8 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use kube_runtime::reflector::store;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -130,6 +131,12 @@ impl Server {
         stream.write_all(request.as_bytes()).await.unwrap();
         Answer::read(&mut stream).await
     }
+}
+
+async fn connect_from(from: impl Into<IpAddr>, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from.into(), 0).into()).unwrap();
+    socket.connect(to).await.unwrap()
 }
 
 fn head(path: &str, length: usize) -> String {
@@ -317,18 +324,40 @@ async fn who_is_slow_is_cut_off() {
 }
 
 #[tokio::test]
+async fn who_is_silent_keeps_nobody_out() {
+    let limits = Limits {
+        connections: 4,
+        ..long()
+    };
+    let server = Server::start(limits).await;
+    let mut known = server.connect().await;
+    let mut silent = VecDeque::new();
+    for _ in 0..3 * limits.connections {
+        silent.push_back(connect_from([127, 0, 0, 2], server.https).await);
+        silent.push_back(connect_from([127, 0, 0, 2], server.http).await);
+    }
+    let body = review(&vmi());
+    assert_eq!(server.post("/validate", &body).await.status, 200);
+    assert_eq!(server.get("/healthz").await.status, 200);
+    for mut first in silent.drain(..2) {
+        closed(&mut first).await;
+    }
+    // Not at the cost of those who have only one.
+    let request = head("/validate", body.len()) + &body;
+    known.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut known).await.status, 200);
+}
+
+#[tokio::test]
 async fn connections_are_counted() {
     let limits = Limits {
         connections: 2,
         ..long()
     };
     let server = Server::start(limits).await;
-    let (first, _second) = (server.connect().await, server.connect().await);
-    let third = timeout(Duration::from_millis(300), server.connect()).await;
-    assert!(third.is_err(), "a third connection was taken");
-    drop((third, first));
-    let answer = server.post("/validate", &review(&vmi())).await;
-    assert_eq!(answer.status, 200);
+    let mut first = server.connect().await;
+    let _others = (server.connect().await, server.connect().await);
+    closed(&mut first).await;
 }
 
 #[tokio::test]

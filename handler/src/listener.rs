@@ -1,14 +1,17 @@
 //! Taking connections: a bounded number at once, and none whose other side has vanished.
 
+mod places;
+
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::libc::EAFNOSUPPORT;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
+
+pub(crate) use places::Place;
+use places::Places;
 
 /// The pause after no connection could be taken: out of descriptors, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -25,10 +28,6 @@ const UNSENT: u32 = 32 * 1024;
 
 /// What the kernel keeps of a connection's input, in bytes; it takes twice that for its own part.
 const UNREAD: usize = 64 * 1024;
-
-/// A connection's place among those that there may be. It is free again when its last clone is
-/// dropped.
-pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 
 /// Listens on every address of the pod, of both families where there are two.
 ///
@@ -55,21 +54,35 @@ pub async fn listen(port: u16) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Takes connections for ever, at most `most` at a time. More wait in the backlog.
-pub(crate) async fn connections(
+/// Takes connections for ever, at most `most` at a time, and runs what `begin` makes of each until it
+/// is done or has to give way.
+pub(crate) async fn connections<F>(
     listener: TcpListener,
     most: usize,
-    mut begin: impl FnMut(TcpStream, Place),
-) {
-    let free = Arc::new(Semaphore::new(most));
-    // The semaphore is never closed.
-    while let Ok(place) = free.clone().acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => begin(stream, Arc::new(place)),
+    mut begin: impl FnMut(TcpStream, Place) -> Option<F>,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut places = Places::new(most);
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(taken) => taken,
             Err(error) => {
                 tracing::warn!("cannot take a connection: {error}");
                 sleep(PAUSE).await;
+                continue;
             }
+        };
+        let Some(place) = places.take(from.ip()).await else {
+            return;
+        };
+        if let Some(connection) = begin(stream, place.clone()) {
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = connection => {}
+                    () = place.wanted() => {}
+                }
+            });
         }
     }
 }

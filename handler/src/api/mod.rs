@@ -34,7 +34,8 @@ use crate::launchers::Launchers;
 use crate::listener::{self, Place};
 use identity::{Identity, is_served};
 
-/// The most connections. More wait in the backlog.
+/// The most connections. Another takes the place of one whose client has not proved who it is, and
+/// waits where there is none.
 const CONNECTIONS: usize = 512;
 
 /// How long a client may take to prove who it is.
@@ -77,13 +78,12 @@ async fn serve_at_most(
     let router = routes::router(launchers);
     let mut secret = Secret::new(&certificates);
     listener::connections(listener, most, |stream, place| {
-        let Some(tls) = secret.now() else { return };
-        let connection = connection(stream, tls, router.clone(), place);
-        tokio::spawn(async move {
+        let connection = connection(stream, secret.now()?, router.clone(), place);
+        Some(async move {
             if let Err(error) = connection.await {
                 tracing::debug!("a connection ended: {error}");
             }
-        });
+        })
     })
     .await;
 }
@@ -136,6 +136,7 @@ async fn connection(
     if !certificates.and_then(<[_]>::first).is_some_and(is_served) {
         return Err(ConnectionError::Stranger);
     }
+    place.keep();
     // What a connection is upgraded to has its place, too.
     let router = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(place.clone());

@@ -298,6 +298,23 @@ async fn a_stream_has_its_connections_place_until_it_ends() {
 }
 
 #[tokio::test]
+async fn strangers_keep_nobody_out_and_cut_no_stream() {
+    let node = Node::with(2, |launcher| launcher.console = console).await;
+    let ours = Authority::new();
+    ours.mount(node.secret.path());
+    let first = node.open(&ours, "console").await.unwrap();
+    let mut silent = vec![];
+    for _ in 0..8 {
+        let stranger = TcpStream::connect(("127.0.0.1", node.port)).await;
+        silent.push(stranger.unwrap());
+    }
+    let second = node.open(&ours, "console").await.unwrap();
+    for stream in [first, second] {
+        assert_eq!(sent_back(stream, b"still there").await, b"still there");
+    }
+}
+
+#[tokio::test]
 async fn a_picture_comes_whole_or_is_cut_off() {
     let (node, ours) = node(|launcher| {
         launcher.screenshot = |asked| {
