@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::field::Field;
-use crate::{FieldError, VirtualMachineInstance};
+use crate::{FieldError, VirtualMachine, VirtualMachineInstance};
 
 /// `enabled`, the default, or `disabled`: whether what the guest sends from a MAC or IP address
 /// other than its own is dropped. Disabled, a guest with bridge binding may route or bridge for
@@ -16,6 +16,18 @@ pub fn anti_spoofing(vmi: &VirtualMachineInstance) -> bool {
     let annotations = vmi.metadata.annotations.as_ref();
     let value = annotations.and_then(|annotations| annotations.get(ANTI_SPOOFING));
     value.map(String::as_str) != Some("disabled")
+}
+
+/// The annotations of the instance that a machine makes: its template's, and of its own those that
+/// Ferrovirt reads and the template does not have.
+pub fn instance_annotations(vm: &VirtualMachine) -> BTreeMap<String, String> {
+    let own = vm.metadata.annotations.iter().flatten();
+    let own = own.filter(|(key, _)| *key == ANTI_SPOOFING);
+    let template = vm.spec.template.metadata.annotations.iter().flatten();
+    // Of two with the same key, the later stays.
+    let all = own.chain(template);
+    all.map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// All that is wrong with an object's annotations, where `metadata` is their parent.

@@ -42,7 +42,7 @@ mod vm;
 mod vmi;
 mod volume;
 
-pub use annotation::{ANTI_SPOOFING, anti_spoofing};
+pub use annotation::{ANTI_SPOOFING, anti_spoofing, instance_annotations};
 pub use clock::*;
 pub use cpu::*;
 pub use credentials::*;

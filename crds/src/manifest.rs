@@ -12,7 +12,7 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::annotation::{self, ANTI_SPOOFING};
+use crate::annotation::{self, instance_annotations};
 use crate::field::Field;
 use crate::unsupported::why_unknown;
 use crate::validate::{validate, validate_vm, validate_vmi};
@@ -141,18 +141,14 @@ impl Manifest {
         match self {
             Self::Vmi(vmi) => *vmi,
             Self::Vm(vm) => {
-                let mut template = vm.spec.template;
-                let own = vm.metadata.annotations.unwrap_or_default();
-                if let Some((key, value)) = own.into_iter().find(|(key, _)| key == ANTI_SPOOFING) {
-                    let annotations = template.metadata.annotations.get_or_insert_default();
-                    annotations.entry(key).or_insert(value);
-                }
+                let annotations = instance_annotations(&vm);
+                let template = vm.spec.template;
                 VirtualMachineInstance {
                     metadata: ObjectMeta {
                         name: vm.metadata.name,
                         namespace: vm.metadata.namespace,
                         labels: template.metadata.labels,
-                        annotations: template.metadata.annotations,
+                        annotations: Some(annotations).filter(|all| !all.is_empty()),
                         ..ObjectMeta::default()
                     },
                     spec: template.spec,

@@ -23,7 +23,7 @@ pub(super) fn instance(
     wanted: &VirtualMachineStatus,
 ) -> VirtualMachineInstance {
     let template = &vm.spec.template;
-    let mut annotations = template.metadata.annotations.clone().unwrap_or_default();
+    let mut annotations = crds::instance_annotations(vm);
     let generation = vm.metadata.generation.unwrap_or_default();
     annotations.insert(GENERATION.to_owned(), generation.to_string());
     let mut spec = template.spec.clone();
@@ -66,14 +66,28 @@ pub(super) fn generation(vmi: &VirtualMachineInstance) -> Option<i64> {
     annotations.get(GENERATION)?.parse().ok()
 }
 
-/// The template describes another machine than the one that was made.
-///
-/// Both are compared with their defaults, as this version of the program knows them: neither a
-/// default that is written out nor a new version is a change.
+/// The machine describes another instance than the one that was made.
 pub(super) fn is_outdated(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {
-    if generation(vmi).is_some_and(|made| vm.metadata.generation == Some(made)) {
-        return false;
-    }
+    // It counts the specs, and not the annotations of the machine's own.
+    let same_generation = generation(vmi).is_some_and(|made| vm.metadata.generation == Some(made));
+    is_annotated_otherwise(vm, vmi) || !same_generation && is_specified_otherwise(vm, vmi)
+}
+
+/// Of annotations only what they say to Ferrovirt counts.
+fn is_annotated_otherwise(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {
+    let wanted = VirtualMachineInstance {
+        metadata: ObjectMeta {
+            annotations: Some(crds::instance_annotations(vm)),
+            ..ObjectMeta::default()
+        },
+        ..VirtualMachineInstance::default()
+    };
+    crds::anti_spoofing(&wanted) != crds::anti_spoofing(vmi)
+}
+
+/// Both specs are compared with their defaults, as this version of the program knows them: neither a
+/// default that is written out nor a new version is a change.
+fn is_specified_otherwise(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> bool {
     let complete = |spec: &VirtualMachineInstanceSpec| {
         let mut whole = VirtualMachineInstance {
             metadata: ObjectMeta {

@@ -1,5 +1,7 @@
 //! What a machine says of itself.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[test]
@@ -47,6 +49,34 @@ fn a_template_that_has_changed_asks_for_a_restart() {
         reason(&settled(snapshot(vm, Some(vmi))), "RestartRequired"),
         None
     );
+}
+
+#[test]
+fn an_annotation_of_ours_that_has_changed_asks_for_a_restart() {
+    let annotated = |annotations: &mut Option<_>, value: &str| {
+        let annotations: &mut BTreeMap<_, _> = annotations.get_or_insert_default();
+        annotations.insert(crds::ANTI_SPOOFING.to_owned(), value.to_owned());
+    };
+    let cases = [
+        (None, None, false),
+        (Some("disabled"), None, true),
+        (Some("disabled"), Some("disabled"), false),
+        (None, Some("disabled"), true),
+        // It is the default.
+        (Some("enabled"), None, false),
+    ];
+    for (wanted, made, expected) in cases {
+        let mut vm = machine(json!({"runStrategy": "Always"}), json!({}));
+        let mut vmi = in_phase("Running");
+        for (metadata, value) in [(&mut vm.metadata, wanted), (&mut vmi.metadata, made)] {
+            if let Some(value) = value {
+                annotated(&mut metadata.annotations, value);
+            }
+        }
+        let status = settled(snapshot(vm, Some(vmi)));
+        let asked = reason(&status, "RestartRequired").is_some();
+        assert_eq!(asked, expected, "{wanted:?} {made:?}");
+    }
 }
 
 #[test]

@@ -240,6 +240,33 @@ fn an_instance_is_what_the_template_says() {
 }
 
 #[test]
+fn an_instance_has_those_of_its_machines_annotations_that_are_ours() {
+    let own = |value: &str| {
+        let own = [(crds::ANTI_SPOOFING, value), ("other", "left")];
+        own.map(|(key, value)| (key.to_owned(), value.to_owned()))
+    };
+    for (template, expected) in [(None, "disabled"), (Some("enabled"), "enabled")] {
+        let mut vm = machine(json!({"runStrategy": "Always"}), json!({}));
+        vm.metadata.annotations = Some(own("disabled").into());
+        if let Some(value) = template {
+            let annotations = &mut vm.spec.template.metadata.annotations;
+            let annotations = annotations.get_or_insert_default();
+            annotations.insert(crds::ANTI_SPOOFING.to_owned(), value.to_owned());
+        }
+        let decision = decide(&snapshot(vm, None), at(1000));
+        let [Write::CreateVmi(vmi), Write::Event(_)] = &decision.writes[..] else {
+            panic!("{decision:?}");
+        };
+        assert_eq!(
+            json!(vmi)["metadata"]["annotations"],
+            json!({
+                "note": "kept", "kubevirt.io/vm-generation": "3", crds::ANTI_SPOOFING: expected,
+            })
+        );
+    }
+}
+
+#[test]
 fn no_instance_is_made_while_a_pod_of_the_one_before_is_left() {
     let vm = machine(json!({"runStrategy": "Always"}), json!({}));
     let mut snapshot = snapshot(vm, None);
