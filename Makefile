@@ -19,6 +19,9 @@ endif
 # The guest that a manifest's image is made from.
 GUESTS = mini $(if $(shell grep -El 'ferrovirt/debian|fedora-with-test-tooling' '$(VM)' 2>/dev/null),debian)
 
+# The client that Debian leaves out of its busybox: netbind's tests ask by it.
+UDHCPC6 = $(TARGET)/tmp/busybox-udhcpc6
+
 # A cluster's nodes, and its pod network: bridge or ptp.
 NODES ?= 1
 CNI ?= bridge
@@ -26,7 +29,7 @@ CLUSTER = $(SUDO) e2e/out/cluster/bin/cluster
 # What its registry serves; a layout may come later.
 LAYOUTS = $(addprefix --images e2e/out/,cluster/images images ferrovirt)
 
-.PHONY: help setup build guests images run cluster cluster-build cluster-down cluster-shell e2e test lint fuzz bench soak deny clean
+.PHONY: help setup build guests udhcpc6 images run cluster cluster-build cluster-down cluster-shell e2e test lint fuzz bench soak deny clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -39,6 +42,11 @@ build: setup ## the binaries, optimised
 
 guests: setup ## the guests that tests and examples boot
 	@$(SUDO) e2e/guests/build
+
+udhcpc6: $(UDHCPC6) ## the client of netbind's tests that Debian does not build
+
+$(UDHCPC6): netbind/tests/clients_v6/busybox | setup
+	@$< $@
 
 run: build ## boot VM
 	@$(SUDO) e2e/guests/build $(GUESTS)
@@ -73,7 +81,7 @@ lint: setup
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 
 test: setup ## format, lints, all tests, and a little fuzzing
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync guests cluster-build lint
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync guests udhcpc6 cluster-build lint
 	@echo '== go'
 	@e2e/cluster/build check
 	@echo '== cargo build'
@@ -93,7 +101,7 @@ bench: build guests images ## measure what docs/benchmarks.md promises, and writ
 	@cargo bench --locked -p netbind --bench forward >$(TARGET)/forward.json
 	@cargo bench --locked -p e2e --bench promises
 
-soak: guests images ## the tests that take long
+soak: guests udhcpc6 images ## the tests that take long
 	@cargo test --release --locked -p netbind -p e2e -- --ignored
 
 deny: ## licences and advisories of all dependencies; needs cargo-deny

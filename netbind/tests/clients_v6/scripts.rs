@@ -1,29 +1,17 @@
 //! Clients that hand what they were told to a script: the distribution's, where it has one, and
 //! behind it ours, which writes it down.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::process::Stdio;
 
 use crate::client::{Client, Told};
-use crate::common::guest::{Disk, GUEST_LINK, Guest};
-use crate::common::{Process, success};
+use crate::common::Process;
+use crate::common::guest::{Disk, GUEST_LINK, Guest, busybox};
 
 /// Writes down what the script was told, at once or not at all.
 const WRITE: &str = "env > /run/told.new && mv /run/told.new /run/told\n";
 
 /// busybox's client, which Debian leaves out of its busybox. Keeps nothing over a restart.
 pub(crate) struct Udhcpc6;
-
-/// Built of Debian's source once.
-static BUSYBOX: LazyLock<PathBuf> = LazyLock::new(|| {
-    let busybox = Path::new(env!("CARGO_TARGET_TMPDIR")).join("busybox-udhcpc6");
-    if !busybox.exists() {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients_v6/busybox");
-        success(Command::new(script).arg(&busybox));
-    }
-    busybox
-});
 
 impl Client for Udhcpc6 {
     fn install(&self, _: &Guest, disk: &Disk) {
@@ -36,7 +24,7 @@ impl Client for Udhcpc6 {
     }
 
     fn start(&self, guest: &Guest, disk: &Disk, stale: Option<&str>) -> Process {
-        let mut command = guest.command_on(disk, BUSYBOX.to_str().unwrap());
+        let mut command = guest.command_on(disk, busybox().to_str().unwrap());
         command.args(["udhcpc6", "-f", "-i", GUEST_LINK, "-s", "/etc/udhcpc6.sh"]);
         command.args(["-t", "20", "-T", "1", "-O", "fqdn"]);
         if let Some(stale) = stale {

@@ -138,6 +138,14 @@ impl Guest {
     }
 }
 
+/// A busybox with udhcpc6, which Debian leaves out of its own.
+pub(crate) fn busybox() -> PathBuf {
+    let busybox = Path::new(env!("CARGO_TARGET_TMPDIR")).join("busybox-udhcpc6");
+    let path = busybox.display();
+    assert!(busybox.exists(), "there is no {path}: make udhcpc6");
+    busybox
+}
+
 /// A guest's files: what it keeps over a reboot.
 pub(crate) struct Disk(TempDir);
 

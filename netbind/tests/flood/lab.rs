@@ -10,30 +10,29 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use netbind::Mac;
+use netbind::{GuestNetwork, State};
+use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::common::guest::{GUEST_LINK, Guest};
+use crate::common::guest::{GUEST_LINK, Guest, busybox};
 use crate::common::{Namespace, Pod, Process, allocated, success, text, wait_until};
 
-/// The pod's, and so the guest's.
-pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 7);
-pub(crate) const ADDRESS6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 /// The node's.
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
-pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 /// Both pods, the guest, and its server in a process of its own.
 pub(crate) struct Lab {
     pub(crate) pod: Pod,
     pub(crate) neighbour: Namespace,
     pub(crate) guest: Guest,
-    pub(crate) mac: Mac,
+    /// What the guest is told.
+    pub(crate) network: GuestNetwork,
     pub(crate) server: Process,
 }
 
 impl Lab {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(binding: &str) -> Self {
         let (pod, neighbour) = (Pod::by_hand("eth0"), Namespace::new("neighbour"));
         let node = |line: &str| pod.node.ip(line);
         node("link add cni0 type bridge");
@@ -53,17 +52,23 @@ impl Lab {
             namespace.ip(&format!("route add default via {GATEWAY6}"));
         }
         let mac = pod.mac();
-        success(&mut pod.netbind(&["setup"]));
+        success(&mut pod.netbind(&["setup", "--binding", binding]));
+        let network = State::read(&pod.state()).unwrap().unwrap().guest;
         let server = Process::start(pod.netbind(&["serve"]).stdout(Stdio::null()));
         let guest = Guest::behind(&pod, "tap0", &mac);
         wait_until("the tap has its carrier", || {
             pod.namespace.ip("link show tap0").contains("state UP")
         });
+        // No client of DHCPv6 asks before.
+        wait_until("the guest has its link-local address", || {
+            let addresses = guest.namespace.ip(&format!("address show {GUEST_LINK}"));
+            addresses.contains("fe80:") && !addresses.contains("tentative")
+        });
         Self {
             pod,
             neighbour,
             guest,
-            mac: mac.parse().unwrap(),
+            network,
             server,
         }
     }
@@ -75,36 +80,54 @@ impl Lab {
         started.elapsed()
     }
 
+    /// Runs udhcpc6 in the guest; how long it took until it held its lease.
+    pub(crate) fn lease_by_udhcpc6(&self) -> Duration {
+        let mut command = self.guest.namespace.command(busybox().to_str().unwrap());
+        command.args(["udhcpc6", "-i", GUEST_LINK, "-s", "/bin/true"]);
+        command.args(["-n", "-q", "-f", "-t", "5", "-T", "1"]);
+        let started = Instant::now();
+        success(&mut command);
+        started.elapsed()
+    }
+
     /// Runs ISC's dhclient in the guest, which receives only what is for a client's port; how long it
     /// took until it held its lease.
     pub(crate) fn lease_by_dhclient(&self) -> Duration {
-        for file in ["leases", "dhclient.env"] {
-            let _ = std::fs::remove_file(self.pod.dir.path().join(file));
-        }
+        let _ = std::fs::remove_file(self.pod.dir.path().join("leases"));
+        self.lease_again_by_dhclient()
+    }
+
+    /// The same, and it remembers the lease that it had before, as after a reboot.
+    pub(crate) fn lease_again_by_dhclient(&self) -> Duration {
+        let _ = std::fs::remove_file(self.pod.dir.path().join("dhclient.env"));
         let started = Instant::now();
         self.guest.dhclient(self.pod.dir.path());
         started.elapsed()
     }
 
-    /// Sends frames from the guest at a steady rate, and tells how many were sent.
-    pub(crate) fn flood(&self, frames: &[Vec<u8>], per_second: u32, time: Duration) -> u32 {
+    /// Sends frames from the guest at a steady rate; who is late makes up for it.
+    pub(crate) fn flood(&self, frames: &[Vec<u8>], per_second: u32, time: Duration) {
         let socket = self.guest.namespace.within(link_socket);
         let started = Instant::now();
-        let mut sent = 0;
-        for frame in frames.iter().cycle() {
-            let due = |sent| started + Duration::from_secs(1) * sent / per_second;
-            if due(sent) > started + time {
+        for (sent, frame) in (0..).zip(frames.iter().cycle()) {
+            let due = started + Duration::from_secs(1) * sent / per_second;
+            if due > started + time {
                 break;
             }
             // A wake-up costs as much as a frame: so there are several at a time.
             if sent % 16 == 0 {
-                thread::sleep(due(sent).saturating_duration_since(Instant::now()));
+                thread::sleep(due.saturating_duration_since(Instant::now()));
             }
             // A queue that is full loses frames, as a cable would.
             let _ = socket.send(frame);
-            sent += 1;
         }
-        sent
+    }
+
+    /// How many frames of the guest have come to the pod's tap.
+    pub(crate) fn received(&self) -> u64 {
+        let links = self.pod.namespace.ip("-j -s link show tap0");
+        let links: Value = serde_json::from_str(&links).unwrap();
+        links[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
     }
 
     /// Pings the node from the other pod, a hundred times a second.
@@ -128,7 +151,7 @@ impl Lab {
         summary().unwrap_or_else(|| panic!("{report}"))
     }
 
-    /// What the server's process costs: pages of memory, and time on a processor.
+    /// What the server's process costs: pages of memory that are its own, and time on a processor.
     pub(crate) fn cost(&self) -> (u64, Duration) {
         // Nanoseconds, where stat counts ticks.
         let schedstat = format!("/proc/{}/schedstat", self.server.0.id());
