@@ -27,7 +27,7 @@ pub(crate) struct End {
     pub(crate) peer: Option<&'static str>,
 }
 
-const fn end(pod: &'static str, gateway: &'static str, peer: &'static str) -> End {
+pub(crate) const fn end(pod: &'static str, gateway: &'static str, peer: &'static str) -> End {
     End {
         pod,
         gateway,

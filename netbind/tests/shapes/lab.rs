@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::process::Stdio;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::Value;
 
 use crate::common::guest::Guest;
 use crate::common::{Namespace, PATIENCE, Pod, wait_until};
@@ -74,6 +75,18 @@ impl Lab {
     /// Runs lines of ip(8) at the peer.
     pub(crate) fn peer(&self, lines: &str) {
         run(&self.peer, lines);
+    }
+
+    /// Everything of the three networks that is a setting, but for what bridges beside the pod's
+    /// have learned.
+    pub(crate) fn dump(&self) -> String {
+        let beside = [&self.pod.node, &self.peer].map(|namespace| {
+            let mut lists: Vec<Value> = serde_json::from_str(&namespace.dump()).unwrap();
+            // Of all lists only the forwarding table's has such a field.
+            lists.retain(|list| list[0]["mac"].is_null());
+            serde_json::to_string_pretty(&lists).unwrap()
+        });
+        format!("{}\n{}", self.pod.namespace.dump(), beside.join("\n"))
     }
 }
 

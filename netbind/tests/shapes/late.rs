@@ -7,11 +7,95 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::common::guest::Guest;
-use crate::common::serve::Serve;
+use crate::cni::{Shape, end};
 use crate::common::{PATIENCE, Pod, Process, success, text, wait_until};
-use crate::lab::{Lab, PEER_V6, Service};
-use crate::take_addresses;
+use crate::lab::{Lab, PEER_V4, PEER_V6};
+use crate::{Binding, before, proves};
+
+/// A network that is not ready when set-up starts.
+pub(crate) struct Late {
+    /// What it is in the end, and the lab as it is in the beginning.
+    shape: Shape,
+    /// What set-up is told to wait for.
+    expect: Binding,
+    /// Makes what comes late; what serves it lives as long as the value.
+    come: fn(&Lab) -> Option<Process>,
+}
+
+/// The plugin's ADD, after set-up has started.
+pub(crate) const INTERFACE: Late = Late {
+    shape: Shape {
+        interface: "eth0",
+        ends: &[
+            end("10.77.0.5", "10.77.0.1", PEER_V4),
+            end("fd00:77::5", "fd00:77::1", PEER_V6),
+        ],
+        further: &[],
+        mtu: 1500,
+        make: Lab::without_pod_link,
+    },
+    expect: &[],
+    come: |lab| {
+        connect(lab);
+        None
+    },
+};
+
+/// An address of IPv4, and a router that gives the one of IPv6 later.
+pub(crate) const SLAAC: Late = Late {
+    shape: Shape {
+        interface: "eth0",
+        ends: &[
+            end("10.78.0.5", "10.78.0.1", PEER_V4),
+            end(AUTOCONFIGURED, "fd00:78::1", PEER_V6),
+        ],
+        further: &[],
+        mtu: 1500,
+        make: |interface| {
+            let lab = Lab::new(interface);
+            lab.node(
+                "link set pod0 up
+                 address add 10.78.0.1/24 dev pod0
+                 address add fd00:78::1/64 dev pod0 nodad",
+            );
+            lab.pod(
+                "link set eth0 address 02:00:00:00:00:78 up
+                 address add 10.78.0.5/24 dev eth0
+                 route add default via 10.78.0.1",
+            );
+            lab
+        },
+    },
+    expect: &["--expect", AUTOCONFIGURED],
+    come: |lab| {
+        let router = router(lab);
+        wait_until("the pod has an address of SLAAC", || {
+            let addresses = lab.pod.namespace.ip("address show eth0");
+            addresses.contains(AUTOCONFIGURED)
+        });
+        Some(router)
+    },
+};
+
+/// What comes of the MAC 02:00:00:00:00:78 on the network of [`router`].
+const AUTOCONFIGURED: &str = "fd00:78::ff:fe00:78";
+
+fn router(lab: &Lab) -> Process {
+    dnsmasq(lab, &["--enable-ra", "--dhcp-range=fd00:78::,ra-only"])
+}
+
+/// Binds a pod whose network comes after set-up has looked for it, and proves it.
+pub(crate) fn binds(late: &Late, binding: Binding) {
+    let shape = &late.shape;
+    let lab = (shape.make)(shape.interface);
+    let setup = Setup::start(&lab.pod, &[late.expect, binding].concat());
+    // It hears of everything, and acts on nothing before the network's own state is known.
+    setup.signal(Signal::SIGSTOP);
+    let _server = (late.come)(&lab);
+    let before = before(shape, &lab);
+    setup.signal(Signal::SIGCONT);
+    proves(shape, &lab, &before, &setup.done());
+}
 
 /// A set-up that waits.
 struct Setup(Child);
@@ -19,7 +103,7 @@ struct Setup(Child);
 impl Setup {
     /// Starts one, and returns once it listens for the kernel's news.
     fn start(pod: &Pod, arguments: &[&str]) -> Self {
-        let mut command = pod.netbind(&["setup", "--json", "--timeout", "60"]);
+        let mut command = pod.netbind(&["setup", "--json", "--timeout", "600"]);
         let command = command.args(arguments).stdout(Stdio::piped());
         let child = command.stderr(Stdio::piped()).spawn().unwrap();
         let sockets = format!("/proc/{}/net/netlink", child.id());
@@ -184,35 +268,17 @@ fn an_expected_address_that_never_comes_is_told_at_the_deadline() {
 }
 
 #[test]
-fn an_address_of_slaac_that_is_late_is_the_guests() {
-    let lab = Lab::new("eth0");
-    lab.node(
-        "link set pod0 up
-         address add fd00:78::1/64 dev pod0 nodad",
-    );
+fn a_late_address_of_slaac_is_the_guests_and_a_temporary_one_is_not() {
+    let lab = (SLAAC.shape.make)("eth0");
     // A temporary address beside it (RFC 8981), which lasts for too short a time for a guest.
     let temporary = "ipv6/conf/eth0/use_tempaddr";
     lab.pod.namespace.sysctl(temporary, "2");
-    lab.pod("link set eth0 address 02:00:00:00:00:78 up");
-    const ADDRESS: &str = "fd00:78::ff:fe00:78";
-    let setup = Setup::start(&lab.pod, &["--expect", ADDRESS]);
-    let _router = dnsmasq(&lab, &["--enable-ra", "--dhcp-range=fd00:78::,ra-only"]);
+    let setup = Setup::start(&lab.pod, SLAAC.expect);
+    let _router = router(&lab);
     let done = setup.done();
-    let network = &done["guest"];
     let addresses = lab.pod.namespace.ip("address show eth0");
     assert!(addresses.contains("temporary"), "{addresses}");
-    assert_eq!(network["ipv6"]["addresses"], json!([ADDRESS]));
-
-    let _server = Serve::start(&lab.pod);
-    let guest = Guest::behind(&lab.pod, "tap0", network["mac"].as_str().unwrap());
-    let _leases = take_addresses(&lab.pod, &guest, network);
-    assert!(guest.reaches("fd00:78::1"));
-    assert!(guest.reaches(PEER_V6));
-    Service::of(&guest).answers(&lab.peer, ADDRESS, "from the peer");
-
-    drop(guest);
-    success(&mut lab.pod.netbind(&["teardown"]));
-    assert!(lab.pod.namespace.reaches(PEER_V6), "the pod, after");
+    assert_eq!(done["guest"]["ipv6"]["addresses"], json!([AUTOCONFIGURED]));
 }
 
 /// A router and DHCP server on the node's end of the pod's link.

@@ -24,7 +24,7 @@ fn plugged_in() -> Lab {
 #[test]
 fn the_networks_own_servers_serve_the_guest() {
     let lab = plugged_in();
-    let before = settled(|| lab.pod.namespace.dump());
+    let before = settled(|| lab.dump());
     let _servers = dnsmasq(
         &lab,
         &[
@@ -50,18 +50,18 @@ fn the_networks_own_servers_serve_the_guest() {
 
     drop((guest, server));
     success(&mut lab.pod.netbind(&["teardown"]));
-    assert_becomes(|| lab.pod.namespace.dump(), &before, "teardown");
+    assert_becomes(|| lab.dump(), &before, "teardown");
 }
 
 #[test]
 fn there_is_nothing_to_masquerade_behind() {
     let lab = plugged_in();
-    let before = settled(|| lab.pod.namespace.dump());
+    let before = settled(|| lab.dump());
     let mut setup = lab.pod.netbind(&["setup", "--binding", "masquerade"]);
     let output = setup.output().unwrap();
     let said = text(&output);
     assert!(!output.status.success());
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("net1 has no address"), "{said}");
-    assert_becomes(|| lab.pod.namespace.dump(), &before, "a refusal");
+    assert_becomes(|| lab.dump(), &before, "a refusal");
 }

@@ -11,6 +11,7 @@
 mod common;
 
 mod cni;
+mod kinds;
 mod lab;
 mod late;
 mod layer2;
@@ -25,7 +26,7 @@ use cni::Shape;
 use common::guest::{GUEST_LINK, Guest};
 use common::serve::Serve;
 use common::{Pod, Process, assert_becomes, settled, success, wait_until};
-use lab::{Service, settle_addresses};
+use lab::{Lab, Service, settle_addresses};
 use serde_json::Value;
 
 /// How a guest is connected, on the command line.
@@ -34,24 +35,25 @@ const BRIDGE: Binding = &["--binding", "bridge"];
 const MASQUERADE: Binding = &["--binding", "masquerade"];
 
 macro_rules! matrix {
-    ($($name:ident: $shape:expr;)*) => { $(
+    ($binds:path; $($name:ident: $shape:expr;)*) => { $(
         mod $name {
             use super::*;
 
             #[test]
             fn bridge() {
-                binds(&$shape, BRIDGE);
+                $binds(&$shape, BRIDGE);
             }
 
             #[test]
             fn masquerade() {
-                binds(&$shape, MASQUERADE);
+                $binds(&$shape, MASQUERADE);
             }
         }
     )* };
 }
 
 matrix! {
+    binds;
     flannel: cni::FLANNEL;
     calico: cni::CALICO;
     ptp: cni::PTP;
@@ -66,18 +68,33 @@ matrix! {
     macvlan: cni::MACVLAN;
 }
 
-/// Binds the pod, has a guest take its addresses as any guest does, sees it reach and be reached,
-/// and takes everything back.
+matrix! {
+    late::binds;
+    interface_late: late::INTERFACE;
+    slaac_late: late::SLAAC;
+}
+
+/// Binds a pod whose network is ready, and proves it.
 fn binds(shape: &Shape, binding: Binding) {
     let lab = (shape.make)(shape.interface);
+    let before = before(shape, &lab);
+    let mut setup = lab.pod.netbind(&["setup", "--json"]);
+    let done = serde_json::from_str(&success(setup.args(binding))).unwrap();
+    proves(shape, &lab, &before, &done);
+}
+
+/// The dump of a network that works, and is not bound yet.
+fn before(shape: &Shape, lab: &Lab) -> String {
     // Their detection would end in the middle otherwise.
     settle_addresses(&lab.pod.namespace);
     settle_addresses(&lab.pod.node);
     reaches(shape, "the pod, before", |to| lab.pod.namespace.reaches(to));
-    let before = settled(|| lab.pod.namespace.dump());
+    settled(|| lab.dump())
+}
 
-    let mut setup = lab.pod.netbind(&["setup", "--json"]);
-    let done: Value = serde_json::from_str(&success(setup.args(binding))).unwrap();
+/// Has a guest take what set-up left for it, as any guest does, sees it reach and be reached, and
+/// takes everything back.
+fn proves(shape: &Shape, lab: &Lab, before: &str, done: &Value) {
     let guest_network = &done["guest"];
     assert_eq!(guest_network["mtu"], shape.mtu);
     let server = Serve::start(&lab.pod);
@@ -97,7 +114,7 @@ fn binds(shape: &Shape, binding: Binding) {
 
     drop((guest, server));
     success(&mut lab.pod.netbind(&["teardown"]));
-    assert_becomes(|| lab.pod.namespace.dump(), &before, "teardown");
+    assert_becomes(|| lab.dump(), before, "teardown");
     reaches(shape, "the pod, after", |to| lab.pod.namespace.reaches(to));
     for end in shape.ends {
         assert!(lab.pod.node_reaches(end.pod), "{} is the pod's", end.pod);

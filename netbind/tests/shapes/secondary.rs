@@ -50,7 +50,7 @@ fn each_interface_has_a_binding_of_its_own() {
     let blue = lab.pod.by_interface(device);
     settle_addresses(&lab.pod.namespace);
     settle_addresses(&lab.peer);
-    let before = settled(|| lab.pod.namespace.dump());
+    let before = settled(|| lab.dump());
 
     let first = bind(&lab.pod, "tap0", "masquerade");
     let second = bind(&blue, tap, "bridge");
@@ -76,5 +76,5 @@ fn each_interface_has_a_binding_of_its_own() {
     first_works();
     drop(first);
     success(&mut lab.pod.netbind(&["teardown"]));
-    assert_becomes(|| lab.pod.namespace.dump(), &before, "teardown");
+    assert_becomes(|| lab.dump(), &before, "teardown");
 }
