@@ -7,11 +7,11 @@
 //!     chain arriving { type filter hook input priority 0; iifname "k6t-eth0" goto router }
 //!     chain router   { ct state established,related accept; ip daddr 127.0.0.0/8 drop
 //!                      icmp type 8 accept; icmpv6 type { 128, 135, 136 } accept; drop }
-//!     chain inbound  { type nat hook prerouting priority -100
+//!     chain inbound  { type nat hook prerouting priority -99
 //!                      udp dport { 67, 68, 546, 547 } accept; ip daddr POD dnat ip to GUEST }
-//!     chain local    { type nat hook output priority -100
+//!     chain local    { type nat hook output priority -99
 //!                      ip daddr { 127.0.0.1, POD } dnat ip to GUEST }
-//!     chain outbound { type nat hook postrouting priority 100
+//!     chain outbound { type nat hook postrouting priority 101
 //!                      oifname "eth0" ip saddr GUEST masquerade
 //!                      oifname "k6t-eth0" ip saddr GUEST masquerade
 //!                      oifname "k6t-eth0" ip saddr 127.0.0.0/8 masquerade }
@@ -38,8 +38,9 @@
 //!   on its interface alone, IPv6 on all links of the namespace.
 //!
 //! What the guest sends by DHCP, from other addresses than its own, or as a router, the bridge's
-//! [`filter`](super::filter) has dropped before. Other tables are left alone, and theirs decide
-//! beside this.
+//! [`filter`](super::filter) has dropped before. Other tables are left alone. Of those that would
+//! translate a connection the first does: iptables and nft are at -100 and 100, so that what they
+//! redirect (a service mesh does) stays theirs. At the same priority it would be who came last.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -206,9 +207,9 @@ fn router(batch: &mut Batch<'_>, nat: &Nat) {
 fn chains(batch: &mut Batch<'_>) {
     let chains = [
         ("arriving", Kind::Filter, Place::Input, 0),
-        ("inbound", Kind::Nat, Place::Prerouting, -100),
-        ("local", Kind::Nat, Place::Output, -100),
-        ("outbound", Kind::Nat, Place::Postrouting, 100),
+        ("inbound", Kind::Nat, Place::Prerouting, -99),
+        ("local", Kind::Nat, Place::Output, -99),
+        ("outbound", Kind::Nat, Place::Postrouting, 101),
         ("crossing", Kind::Filter, Place::Forward, 0),
     ];
     for (name, kind, place, priority) in chains {

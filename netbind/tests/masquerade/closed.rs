@@ -119,6 +119,40 @@ fn a_guest_sends_from_no_other_address_and_nothing_untranslated() {
     assert!(sources.iter().all(|source| *source == pod), "{sources:?}");
 }
 
+#[test]
+fn a_guest_sends_from_no_other_mac() {
+    let lan = bound(&[]);
+    let mut guest = Wire::behind(&lan.pod.namespace, "tap0");
+    let mut peer = probe(&lan);
+    let state = netbind::State::read(&lan.pod.state()).unwrap().unwrap();
+    let [own, other] = [POD_MAC, "02:00:00:00:00:66"].map(mac);
+    // Whether the second datagram comes as well, which is sent before the first.
+    let mut is_heard = |[first, second]: [u16; 2]| {
+        for (from, port) in [(other, second), (own, first)] {
+            let [high, low] = port.to_be_bytes();
+            let datagram = [high, low, high, low, 0, 8, 0, 0];
+            let (source, to) = (GUEST_V4.parse().unwrap(), lan::NOBODY_V4.parse().unwrap());
+            let packet = frame::ipv4(source, to, 17, &datagram);
+            guest.send(&frame::ethernet(
+                state.guest.server_mac.0,
+                from,
+                0x0800,
+                &packet,
+            ));
+        }
+        let comes = |frame: &[u8], port: u16| {
+            frame.len() > 38 && frame[23] == 17 && frame[36..38] == port.to_be_bytes()
+        };
+        let seen = peer.until_one(|frame| comes(frame, first));
+        seen.iter().any(|frame| comes(frame, second))
+    };
+    assert!(!is_heard([8001, 8002]));
+    // But for this rule the way is open.
+    let mut flush = lan.pod.namespace.command("nft");
+    success(flush.args(["flush", "chain", "bridge", "k6t-eth0", "guest"]));
+    assert!(is_heard([8003, 8004]));
+}
+
 /// A further station on the network, which is [`lan::NOBODY_V4`].
 fn probe(lan: &Lan) -> Wire {
     let node = &lan.pod.node;
@@ -166,7 +200,7 @@ fn the_pod_is_no_router_for_others() {
 }
 
 /// A station on a further link of the pod's, `net1`, which takes the pod for its router.
-fn behind_net1(lan: &Lan) -> Namespace {
+pub(super) fn behind_net1(lan: &Lan) -> Namespace {
     let (pod, station) = (&lan.pod.namespace, Namespace::new("station"));
     let name = station.name();
     pod.ip(&format!(

@@ -85,7 +85,18 @@ impl Service {
     /// Calls the service by an address; whom the service sees call, or none if another or nobody
     /// answers.
     fn sees(&self, caller: &Namespace, address: &str, patience: Duration) -> Option<IpAddr> {
-        let to = SocketAddr::new(address.parse().unwrap(), self.port());
+        self.sees_at(caller, address, self.port(), patience)
+    }
+
+    /// The same, where the caller knows the service by another port.
+    fn sees_at(
+        &self,
+        caller: &Namespace,
+        address: &str,
+        port: u16,
+        patience: Duration,
+    ) -> Option<IpAddr> {
+        let to = SocketAddr::new(address.parse().unwrap(), port);
         let mut call = caller
             .within(|| TcpStream::connect_timeout(&to, patience))
             .ok()?;
@@ -252,11 +263,59 @@ fn other_networks_for_the_guest_and_its_own_mac() {
 #[test]
 fn a_pod_that_was_a_router_stays_one() {
     let lan = Lan::new();
-    lan.pod.namespace.sysctl("ipv4/conf/eth0/forwarding", "1");
+    let station = closed::behind_net1(&lan);
+    for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        lan.pod.namespace.sysctl(setting, "1");
+    }
     bind(&lan, &[]);
-    let nodes = Service::at(&lan.pod.node, "[::]:8081");
-    lan.peer.ip(&format!("route add {NODE_V4} via {POD_V4}"));
-    nodes.seen(&lan.peer, NODE_V4);
+    let stations = Service::at(&station, "[::]:8081");
+    for to in ["172.30.0.2", "fd30::2"] {
+        stations.seen(&lan.pod.node, to);
+    }
+}
+
+#[test]
+fn where_other_rules_translate_as_well_theirs_decide() {
+    const SECOND_V4: &str = "10.88.0.6";
+    let lan = Lan::new();
+    let (pod, peer) = (&lan.pod.namespace, &lan.peer);
+    pod.ip(&format!("address add {SECOND_V4}/24 dev eth0"));
+    // As a service mesh does, for what comes to the pod and what the pod calls; and who leaves.
+    let translate = |port: u16| {
+        let redirect = format!("tcp dport {port} redirect to :10");
+        let leave = format!("tcp dport {} snat ip to {SECOND_V4}", port + 1000);
+        let chains = [
+            ("prerouting", -100, &redirect),
+            ("output", -100, &redirect),
+            ("postrouting", 100, &leave),
+        ];
+        let chains = chains.map(|(hook, priority, rule)| {
+            format!("chain {hook} {{ type nat hook {hook} priority {priority}; {rule}; }}; ")
+        });
+        let table = format!("table inet mine{port} {{ {} }}", chains.concat());
+        success(pod.command("nft").arg(table));
+    };
+    translate(9);
+    bind(&lan, &[]);
+    translate(11);
+    let guest = guest(&lan);
+    let inside = &guest.namespace;
+    let mesh = Service::at(pod, "[::]:10");
+    let guests = Service::at(inside, "[::]:8080");
+    for (to, from) in [(POD_V4, PEER_V4), (POD_V6, PEER_V6)] {
+        for (port, made) in [(9, "before"), (11, "after")] {
+            for caller in [peer, pod] {
+                let seen = mesh.sees_at(caller, to, port, PATIENCE);
+                let caller = caller.name();
+                assert!(seen.is_some(), "{caller} to {to}, made {made} ours");
+            }
+        }
+        assert_eq!(guests.seen(peer, to), from);
+    }
+    for port in [1009, 1011] {
+        let peers = Service::at(peer, &format!("[::]:{port}"));
+        assert_eq!(peers.seen(inside, PEER_V4), SECOND_V4, "{port}");
+    }
 }
 
 #[test]
