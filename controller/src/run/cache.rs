@@ -2,11 +2,14 @@
 //! with, whichever is newer.
 //!
 //! The answer to a write is the object as it is now, and goes in at once: the next decision sees it,
-//! and repeats nothing. What the watch brings later and is older is left out.
+//! and repeats nothing. What the watch brings later and is older is left out. A watch that begins
+//! anew with a list does not tell what went before it: only what was made can be new here by an
+//! answer. What was changed was known; if it is no more, it is gone.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::mem;
 use std::sync::Arc;
 
 use kube_runtime::reflector::store::Writer;
@@ -25,10 +28,19 @@ where
     listed: bool,
     /// A new list is being read.
     listing: bool,
-    /// What was written while the list was read, which it may lack.
-    written: HashMap<ObjectRef<K>, u64>,
+    /// What was written while the list was read, which it may lack or have older.
+    written: Vec<(K, Wrote)>,
     /// What was deleted, lest an answer that took longer bring it back.
     deleted: HashMap<ObjectRef<K>, u64>,
+}
+
+/// What a write of ours did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrote {
+    /// It made the object, or found it made.
+    New,
+    /// It changed the object.
+    Known,
 }
 
 /// What changed.
@@ -58,7 +70,7 @@ where
             writer,
             listed: false,
             listing: false,
-            written: HashMap::new(),
+            written: Vec::new(),
             deleted: HashMap::new(),
         }
     }
@@ -133,34 +145,37 @@ where
                 self.writer.apply_watcher_event(&event);
                 Change::None
             }
-            Event::InitApply(object) => {
-                let written = self.written.get(&object.to_object_ref(()));
-                if written.is_none_or(|written| *written < version(object)) {
-                    self.writer.apply_watcher_event(&event);
-                }
+            Event::InitApply(_) => {
+                self.writer.apply_watcher_event(&event);
                 Change::None
             }
             Event::InitDone => {
                 self.listed = true;
                 self.listing = false;
-                self.written.clear();
                 self.writer.apply_watcher_event(&event);
+                for (object, wrote) in mem::take(&mut self.written) {
+                    self.written(object, wrote);
+                }
                 Change::All
             }
         }
     }
 
     /// Takes over what a write of ours was answered with.
-    pub(super) fn written(&mut self, object: K) -> Change<K> {
+    pub(super) fn written(&mut self, object: K, wrote: Wrote) -> Change<K> {
         let key = object.to_object_ref(());
-        let deleted = self.deleted.get(&key);
-        if deleted.is_some_and(|deleted| *deleted >= version(&object)) {
+        let gone = match wrote {
+            Wrote::New => {
+                let deleted = self.deleted.get(&key);
+                deleted.is_some_and(|deleted| *deleted >= version(&object))
+            }
+            Wrote::Known => self.store.get(&key).is_none(),
+        };
+        if gone {
             return Change::None;
         }
         if self.listing {
-            self.written.insert(key, version(&object));
-            self.writer
-                .apply_watcher_event(&Event::InitApply(object.clone()));
+            self.written.push((object.clone(), wrote));
         }
         self.watched(Event::Apply(object))
     }
@@ -234,14 +249,15 @@ mod tests {
     #[test]
     fn the_newest_wins_wherever_it_comes_from() {
         let mut cache = listed(&[("a", 1)]);
-        let changed = cache.written(object("a", 5));
+        let changed = cache.written(object("a", 5), Wrote::Known);
         assert!(matches!(changed, Change::One { .. }));
         for version in [2, 5] {
             let change = cache.watched(Event::Apply(object("a", version)));
             assert_eq!(change, Change::None);
         }
         assert_eq!(known(&cache), [("a".to_owned(), 5)]);
-        assert_eq!(cache.written(object("a", 4)), Change::None);
+        let late = cache.written(object("a", 4), Wrote::Known);
+        assert_eq!(late, Change::None);
         cache.watched(Event::Apply(object("a", 6)));
         assert_eq!(known(&cache), [("a".to_owned(), 6)]);
     }
@@ -250,10 +266,12 @@ mod tests {
     fn what_was_deleted_does_not_come_back_with_a_late_answer() {
         let mut cache = listed(&[("a", 1)]);
         cache.watched(Event::Delete(object("a", 7)));
-        assert_eq!(cache.written(object("a", 6)), Change::None);
+        for wrote in [Wrote::New, Wrote::Known] {
+            assert_eq!(cache.written(object("a", 6), wrote), Change::None);
+        }
         assert_eq!(known(&cache), []);
         // Made again, it is another.
-        cache.written(object("a", 8));
+        cache.written(object("a", 8), Wrote::New);
         assert_eq!(known(&cache), [("a".to_owned(), 8)]);
         // The deletion of the one before it is heard late.
         assert_eq!(cache.watched(Event::Delete(object("a", 7))), Change::None);
@@ -265,16 +283,42 @@ mod tests {
         let mut cache = listed(&[("a", 1), ("b", 2), ("gone", 3)]);
         cache.watched(Event::Init);
         cache.watched(Event::InitApply(object("a", 1)));
-        cache.written(object("a", 11));
-        cache.written(object("b", 12));
+        cache.written(object("a", 11), Wrote::Known);
+        cache.written(object("b", 12), Wrote::Known);
         cache.watched(Event::InitApply(object("b", 2)));
-        cache.written(object("new", 13));
+        cache.written(object("new", 13), Wrote::New);
+        cache.written(object("new", 14), Wrote::Known);
         cache.watched(Event::InitDone);
-        let expected = [("a", 11), ("b", 12), ("new", 13)];
+        let expected = [("a", 11), ("b", 12), ("new", 14)];
         assert_eq!(
             known(&cache),
             expected.map(|(name, v)| (name.to_owned(), v))
         );
+    }
+
+    #[test]
+    fn what_a_list_no_longer_has_does_not_come_back_with_an_answer() {
+        // The last change of something is what lets it go. Its answer may come while a list is read
+        // that lacks it, before or after it would have been read, and after the list.
+        for answered in 0..=3 {
+            let mut cache = listed(&[("a", 1), ("gone", 2)]);
+            let events = [
+                Event::Init,
+                Event::InitApply(object("a", 1)),
+                Event::InitDone,
+            ];
+            for (position, event) in events.into_iter().enumerate() {
+                if position == answered {
+                    cache.written(object("gone", 5), Wrote::Known);
+                }
+                cache.watched(event);
+            }
+            if answered == 3 {
+                let change = cache.written(object("gone", 5), Wrote::Known);
+                assert_eq!(change, Change::None);
+            }
+            assert_eq!(known(&cache), [("a".to_owned(), 1)], "{answered}");
+        }
     }
 
     #[test]

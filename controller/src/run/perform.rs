@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use self::calls::{apply_status, call, create, delete, merge, version};
 pub(super) use self::error::PerformError;
 use self::error::{CREATING_POD, CREATING_VMI, TELLING, TIMEOUT};
+use super::cache::Wrote;
 use super::world::Written;
 use crate::api::Handlers;
 use crate::error::Chain;
@@ -153,19 +154,20 @@ impl Performer {
         let vms: Api<VirtualMachine> = Api::namespaced(self.client.clone(), &namespace);
         let vmis: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), &namespace);
         let changed = |vm| Answer::Written(Written::Vm(Box::new(vm)));
-        let instance = |vmi| Answer::Written(Written::Vmi(Box::new(vmi)));
+        let instance = |vmi, wrote| Answer::Written(Written::Vmi(Box::new(vmi), wrote));
         Ok(match write {
             vm::Write::CreateVmi(vmi) => {
                 info!(%namespace, %name, "creating the instance");
-                instance(match create(&vmis, &vmi, CREATING_VMI).await? {
+                let made = match create(&vmis, &vmi, CREATING_VMI).await? {
                     Some(vmi) => vmi,
                     None => call("reading the instance", vmis.get(&name)).await?,
-                })
+                };
+                instance(made, Wrote::New)
             }
             vm::Write::DeleteVmi { uid } => {
                 info!(%namespace, %name, "deleting the instance");
                 let left = delete(&vmis, &name, uid, "deleting the instance").await?;
-                left.map_or(Answer::Nothing, instance)
+                left.map_or(Answer::Nothing, |vmi| instance(vmi, Wrote::Known))
             }
             vm::Write::SetAlways => {
                 info!(%namespace, %name, "setting the run strategy to Always");
@@ -198,8 +200,8 @@ impl Performer {
         let name = vmi.name_any();
         let vmis: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), &namespace);
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
-        let changed = |vmi| Answer::Written(Written::Vmi(Box::new(vmi)));
-        let launcher = |pod| Answer::Written(Written::Pod(Box::new(pod)));
+        let changed = |vmi| Answer::Written(Written::Vmi(Box::new(vmi), Wrote::Known));
+        let launcher = |pod, wrote| Answer::Written(Written::Pod(Box::new(pod), wrote));
         Ok(match write {
             vmi::Write::CreatePod => {
                 let pod = pod::render(vmi, context)?;
@@ -213,12 +215,13 @@ impl Performer {
                 if !is_of(&pod, vmi) {
                     return Err(PerformError::Taken { name: pod_name });
                 }
-                launcher(pod)
+                launcher(pod, Wrote::New)
             }
             vmi::Write::DeletePod { name: pod, uid } => {
                 info!(%namespace, %name, %pod, "deleting the pod");
                 let left = delete(&pods, &pod, uid, DELETING_POD).await?;
-                left.map_or(Answer::Nothing, |pod| launcher(Launcher::new(&pod)))
+                let known = |pod| launcher(Launcher::new(&pod), Wrote::Known);
+                left.map_or(Answer::Nothing, known)
             }
             vmi::Write::ShutDown { seconds } => {
                 debug!(%namespace, %name, seconds, "shutting the guest down");

@@ -9,7 +9,7 @@ use kube_core::ResourceExt;
 use kube_runtime::reflector::Store;
 use kube_runtime::watcher::Event;
 
-use super::cache::{Cache, Change};
+use super::cache::{Cache, Change, Wrote};
 use super::queue::{Key, Kind};
 use crate::metrics::Metrics;
 use crate::pod;
@@ -141,12 +141,12 @@ pub(super) enum Watched {
 /// What a write of ours was answered with.
 #[derive(Debug)]
 pub(super) enum Written {
-    /// A machine.
+    /// A machine, which others make.
     Vm(Box<VirtualMachine>),
     /// An instance.
-    Vmi(Box<VirtualMachineInstance>),
+    Vmi(Box<VirtualMachineInstance>, Wrote),
     /// A launcher's pod.
-    Pod(Box<Launcher>),
+    Pod(Box<Launcher>, Wrote),
 }
 
 impl World {
@@ -195,16 +195,16 @@ impl World {
     pub(super) fn written(&mut self, written: Written, metrics: &Metrics) -> Vec<Key> {
         match written {
             Written::Vm(vm) => {
-                let change = self.vms.written(*vm);
+                let change = self.vms.written(*vm, Wrote::Known);
                 self.vm_changed(change)
             }
-            Written::Vmi(vmi) => {
-                let change = self.vmis.written(*vmi);
+            Written::Vmi(vmi, wrote) => {
+                let change = self.vmis.written(*vmi, wrote);
                 observe(&change, metrics);
                 self.vmi_changed(change)
             }
-            Written::Pod(pod) => {
-                let change = self.pods.written(*pod);
+            Written::Pod(pod, wrote) => {
+                let change = self.pods.written(*pod, wrote);
                 self.pod_changed(change)
             }
         }
