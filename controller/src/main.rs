@@ -13,7 +13,7 @@ use controller::certificates::{self, Identity};
 use controller::config::Settings;
 use controller::lease::Election;
 use controller::metrics::Metrics;
-use controller::run::{Leader, World, follow_settings};
+use controller::run::{Leader, World, follow_settings, report};
 use controller::server::{self, Limits, Readiness, Transport};
 use controller::uninstall;
 use kube_client::{Client, Config};
@@ -124,6 +124,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let (front_proxy_to, front_proxy) = watch::channel(None);
     let (handlers_to, handlers) = watch::channel(None);
     let (ending_to, ending) = watch::channel(false);
+    let (handler_to, handler) = watch::channel(None);
     let (readiness_to, readiness) = watch::channel(Readiness::Starting);
     let mut world = World::default();
     let (vms, vmis) = world.stores();
@@ -182,8 +183,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         handlers,
         settings,
         metrics: metrics.clone(),
+        handler: handler_to,
     };
     let mut known_settings = known.clone();
+    let reported = trusted.clone();
     let lead = async {
         // A pod is made once, and as the settings are by then. No sender ends before the process
         // does.
@@ -194,7 +197,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
             let work = async {
                 futures::join!(
                     leader.run(&mut world),
-                    uninstall::prepare(&client, &args.namespace)
+                    uninstall::prepare(&client, &args.namespace),
+                    report(
+                        client.clone(),
+                        &args.namespace,
+                        reported.clone(),
+                        handler.clone()
+                    ),
                 )
                 .0
             };

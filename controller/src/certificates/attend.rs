@@ -17,15 +17,15 @@ use tracing::warn;
 use crate::error::Chain;
 
 /// How often the time is looked at. It is the wall clock that counts, which may be set.
-pub(super) const CHECK_EVERY: Duration = Duration::from_secs(15 * 60);
+pub(crate) const CHECK_EVERY: Duration = Duration::from_secs(15 * 60);
 /// How soon a write that failed is tried again.
-pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long a look may take: it makes a call, if any.
 const LOOK: Duration = Duration::from_secs(20);
 
 /// Looks at the object `name` as soon as it is known whether it is there, and whenever it or
 /// `source` changes, for ever. A look says when the next one is due without a change.
-pub(super) async fn attend<K, T>(
+pub(crate) async fn attend<K, T>(
     api: Api<K>,
     name: &str,
     mut source: watch::Receiver<T>,

@@ -15,7 +15,7 @@
 //! writes it, under the resource version that was seen: of two writers one is told so, and looks
 //! again.
 
-mod attend;
+pub(crate) mod attend;
 mod authority;
 mod bundle;
 mod handler;

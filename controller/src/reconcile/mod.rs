@@ -1,5 +1,5 @@
-//! What to do about a VirtualMachine and about a VirtualMachineInstance, decided from what is known
-//! of them: pure, and the same for the same snapshot.
+//! What to do about a VirtualMachine and about a VirtualMachineInstance, and what the KubeVirt object
+//! says, decided from what is known of them: pure, and the same for the same snapshot.
 //!
 //! ```text
 //!  VirtualMachine --vm::decide--> make, delete its instance        +--> status of the machine
@@ -15,6 +15,7 @@
 //! snapshot, and the status is written from that. Where nothing changed, nothing is written.
 
 mod condition;
+pub mod kubevirt;
 mod launcher;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@
 mod cache;
 mod perform;
 mod queue;
+mod report;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod watch;
 mod world;
 
 use std::convert::Infallible;
+use std::mem::replace;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,7 @@ use crate::metrics::Metrics;
 use crate::pod;
 use crate::reconcile::{Decision, Failure, vm, vmi};
 
+pub use self::report::report;
 pub use self::settings::follow_settings;
 pub use self::world::World;
 
@@ -63,6 +66,8 @@ pub struct Leader {
     pub settings: channel::Receiver<Settings>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Told whether a node has a handler that is ready, once that is known.
+    pub handler: channel::Sender<Option<bool>>,
 }
 
 /// A decision that is being performed, and what was found out.
@@ -91,6 +96,9 @@ impl Leader {
                 listed = true;
                 info!("leading");
             }
+            let handler = listed.then(|| world.nodes.any(|node| node.offers.handler));
+            self.handler
+                .send_if_modified(|told| replace(told, handler) != handler);
             let free = listed && working.len() < CONCURRENT;
             if free && let Some(key) = queue.pop(now) {
                 match self.work(world, performer, key.clone(), None) {

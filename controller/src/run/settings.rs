@@ -17,7 +17,7 @@ use crate::error::Chain;
 use crate::metrics::Metrics;
 
 /// The one object that counts.
-const NAME: &str = "kubevirt";
+pub(super) const NAME: &str = "kubevirt";
 
 /// Follows the settings, for ever. `to` gets them whenever they change; `known` is told when they
 /// are known for the first time.

@@ -33,8 +33,16 @@ impl<'a> Installation<'a> {
         installation
             .configure(json!({"developerConfiguration": {"useEmulation": true}}))
             .await;
+        installation.available();
         installation.ready().await;
         installation
+    }
+
+    /// Waits as KubeVirt's instructions say.
+    fn available(&self) {
+        let wait = ["wait", "kubevirt/kubevirt", "-n", NAMESPACE];
+        let condition = ["--for=condition=Available", "--timeout=300s"];
+        self.kubectl(&[wait, condition].concat());
     }
 
     /// Waits until the controllers and every node's handler are ready, and are known to be by whom it
