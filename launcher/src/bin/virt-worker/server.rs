@@ -1,5 +1,7 @@
 //! The protocol's server: translates calls, decides nothing.
 
+mod freeze;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -7,7 +9,7 @@ use std::pin::Pin;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use launcher::lifecycle::{Input, THAW_RETRY};
+use launcher::lifecycle::Input;
 use launcher_api::launcher_server::Launcher;
 use launcher_api::{
     ConsoleBytes, DomainXml, Event, FreezeReply, FreezeRequest, GetDomainXmlRequest,
@@ -17,7 +19,7 @@ use launcher_api::{
     ShutdownReply, ShutdownRequest, SoftRebootReply, SoftRebootRequest, Stats, Status,
     UnfreezeReply, UnfreezeRequest, UnpauseReply, UnpauseRequest, VncBytes, WatchRequest,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -125,32 +127,6 @@ fn refused(error: HypervisorError) -> tonic::Status {
         }
         _ => tonic::Status::failed_precondition(message),
     }
-}
-
-/// Freezes, or leaves the guest as it was: an agent that did not answer in time may have done it all
-/// the same.
-async fn freeze(
-    hypervisor: Hypervisor,
-    inputs: mpsc::UnboundedSender<Input>,
-    thaw_after: Option<Duration>,
-) -> Refusable<()> {
-    let tell = |input| {
-        inputs
-            .send(input)
-            .map_err(|_| tonic::Status::unavailable("the VM has ended"))
-    };
-    // Before it is: a worker that is killed at this moment leaves its successor the deadline.
-    tell(Input::Frozen { thaw_after })?;
-    if let Err(error) = hypervisor.call_agent(agent::freeze).await {
-        match hypervisor.call_agent(agent::thaw).await {
-            Ok(()) => tell(Input::Thawed)?,
-            Err(_) => tell(Input::Frozen {
-                thaw_after: Some(THAW_RETRY),
-            })?,
-        }
-        return Err(refused(error));
-    }
-    Ok(())
 }
 
 /// Hands a file on, piece by piece.
@@ -308,9 +284,18 @@ impl Launcher for Server {
     async fn freeze(&self, request: Request<FreezeRequest>) -> Answer<FreezeReply> {
         let seconds = request.into_inner().unfreeze_timeout_seconds;
         let thaw_after = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
-        let frozen = freeze(self.agent()?.clone(), self.inputs.clone(), thaw_after);
-        // To its end also where the caller goes away.
-        let frozen = tokio::spawn(frozen).await;
+        let freezing = self.agent()?.clone();
+        let thawing = freezing.clone();
+        let (caller, frozen) = oneshot::channel();
+        // To its end also where the caller goes away, who takes nothing then.
+        tokio::spawn(freeze::freeze(
+            self.inputs.clone(),
+            thaw_after,
+            async move { freezing.call_agent(agent::freeze).await },
+            async move { thawing.call_agent(agent::thaw).await },
+            caller,
+        ));
+        let frozen = frozen.await;
         frozen.map_err(|error| tonic::Status::internal(error.to_string()))??;
         Ok(Response::new(FreezeReply {}))
     }
