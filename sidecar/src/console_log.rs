@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::AddWatchFlags;
 
+use crate::changes::Changes;
 use crate::init::{self, ARRIVALS, Init};
 
 /// How much is copied at a time, in bytes.
@@ -58,12 +59,9 @@ fn kernel<E: Into<io::Error>>(operation: &'static str) -> impl Fn(E) -> ConsoleL
 /// that shuts down are the ones that matter.
 pub(crate) fn run(file: &Path, lock: &Path, out: &mut impl Write) -> Result<(), ConsoleLogError> {
     let terminations = init::terminations().map_err(kernel("take SIGTERM"))?;
-    let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-        .map_err(kernel("open an inotify descriptor"))?;
     let directory = file.parent().unwrap_or(Path::new("/"));
     // Of the directory: it tells of the file's beginning as well.
-    changes
-        .add_watch(directory, ARRIVALS | AddWatchFlags::IN_MODIFY)
+    let changes = Changes::watch(directory, ARRIVALS | AddWatchFlags::IN_MODIFY)
         .map_err(kernel("watch the console's directory"))?;
     let init = Init::watch(lock).map_err(kernel("wait for init"))?;
     let mut console = Console {
@@ -87,8 +85,7 @@ pub(crate) fn run(file: &Path, lock: &Path, out: &mut impl Write) -> Result<(), 
             return console.print(out);
         }
         if changed {
-            // What exactly has changed is seen in the file.
-            while changes.read_events().is_ok() {}
+            changes.forget();
         }
         if terminated {
             if !init.has_begun() {

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::AddWatchFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::changes::Changes;
 
 /// The name of init's lock in each directory that it shares with another container.
 pub(crate) const LOCK: &str = "init.lock";
@@ -69,10 +71,13 @@ fn outlive(lock: &Path) -> io::Result<()> {
 }
 
 fn appear(path: &Path) -> io::Result<()> {
-    let arrivals = Inotify::init(InitFlags::IN_CLOEXEC)?;
-    arrivals.add_watch(path.parent().unwrap_or(Path::new("/")), ARRIVALS)?;
+    // Most often it is there, and a watch has its price.
+    if path.exists() {
+        return Ok(());
+    }
+    let arrivals = Changes::watch(path.parent().unwrap_or(Path::new("/")), ARRIVALS)?;
     while !path.exists() {
-        arrivals.read_events()?;
+        arrivals.wait()?;
     }
     Ok(())
 }

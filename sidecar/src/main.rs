@@ -14,6 +14,7 @@
 //! Exit status: 0 where the work is done, 1 where something failed, 2 for wrong arguments.
 
 mod args;
+mod changes;
 mod console_log;
 mod container_disk;
 mod files;

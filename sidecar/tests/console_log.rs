@@ -13,8 +13,12 @@ use common::{LIMIT, Sidecar, init};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 fn start(directory: &Path) -> Sidecar {
+    start_by(Sidecar::start, directory)
+}
+
+fn start_by(start: fn(&[&str]) -> Sidecar, directory: &Path) -> Sidecar {
     let [file, lock] = ["serial0.log", "init.lock"].map(|name| directory.join(name));
-    Sidecar::start(&[
+    start(&[
         "console-log",
         "--file",
         file.to_str().unwrap(),
@@ -48,8 +52,14 @@ fn expect(sidecar: &mut Sidecar, text: &str) {
 
 #[test]
 fn all_that_a_guest_prints_is_printed_to_its_last_word() {
+    for start in [Sidecar::start, Sidecar::unwatched] {
+        is_printed_to_its_last_word(start);
+    }
+}
+
+fn is_printed_to_its_last_word(start: fn(&[&str]) -> Sidecar) {
     let dir = tempfile::tempdir().unwrap();
-    let mut sidecar = start(dir.path());
+    let mut sidecar = start_by(start, dir.path());
     let lock = init(dir.path());
     let mut console = console(dir.path());
     // A prompt is no line.

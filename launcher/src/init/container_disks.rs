@@ -24,13 +24,18 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use nix::sys::stat::{SFlag, fstat};
-use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::time::{TimeSpec, TimeVal, TimeValLike};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::unistd::read;
 
 /// How long a container that is there may take to answer: it has opened its files by then.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// How often somebody who reads the log is told what is waited for.
 const REMINDER: Duration = Duration::from_secs(60);
+
+/// How often a directory is looked at that cannot be watched, in milliseconds.
+const LOOK: i64 = 100;
 
 /// Room for two roles and the longest paths, in bytes.
 const MESSAGE: usize = 16 * 1024;
@@ -136,37 +141,68 @@ fn appear(socket: &Path, limit: Option<Duration>) -> Result<(), HandOverError> {
         socket: socket.to_owned(),
         source,
     };
-    let arrivals = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed)?;
-    let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
     let directory = socket.parent().unwrap_or(Path::new("/"));
-    arrivals.add_watch(directory, flags).map_err(failed)?;
     let began = Instant::now();
-    // Looked for only now that its coming would be noticed.
+    let mut reminder = REMINDER;
+    let mut watch = None;
     while !socket.exists() {
+        // Most often it is there, and a watch has its price. It is looked for again now that its
+        // coming is noticed.
+        let Some(arrivals) = &watch else {
+            watch = Some(arrivals(directory).map_err(failed)?);
+            continue;
+        };
         let waited = began.elapsed();
-        let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(waited));
-        if left.is_zero() {
+        if limit.is_some_and(|limit| waited >= limit) {
             return Err(HandOverError::Absent {
                 socket: socket.to_owned(),
                 waited,
             });
         }
-        let pause = left.min(REMINDER) + Duration::from_millis(1);
+        if waited >= reminder {
+            reminder = waited + REMINDER;
+            eprintln!(
+                "virt-launcher: waiting for {}: that container's image may still be pulled",
+                socket.display()
+            );
+        }
+        let until = limit.map_or(reminder, |limit| limit.min(reminder));
+        let pause = until.saturating_sub(waited) + Duration::from_millis(1);
         let pause = PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX);
         match poll(
             &mut [PollFd::new(arrivals.as_fd(), PollFlags::POLLIN)],
             pause,
         ) {
-            Ok(0) => eprintln!(
-                "virt-launcher: waiting for {}: that container's image may still be pulled",
-                socket.display()
-            ),
-            Ok(_) => while arrivals.read_events().is_ok() {},
-            Err(Errno::EINTR) => {}
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => while read(arrivals, &mut [0; 4096]).is_ok() {},
             Err(errno) => return Err(failed(errno)),
         }
     }
     Ok(())
+}
+
+/// Readable when a name may have come to a directory. Where the kernel watches no more, that is every
+/// [`LOOK`]: a user has 128 watches at once (`fs.inotify.max_user_instances`), and all machines of a
+/// node are one user.
+fn arrivals(directory: &Path) -> nix::Result<OwnedFd> {
+    let watched = || {
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        watch.add_watch(
+            directory,
+            AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO,
+        )?;
+        Ok(watch.into())
+    };
+    match watched() {
+        Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOSPC) => {
+            let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+            let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+            let every = Expiration::Interval(TimeSpec::milliseconds(LOOK));
+            timer.set(every, TimerSetTimeFlags::empty())?;
+            Ok(timer.into())
+        }
+        other => other,
+    }
 }
 
 fn open(path: &Path) -> nix::Result<OwnedFd> {
@@ -281,6 +317,36 @@ mod tests {
                 Err(error) => error.to_string().replace(path.to_str().unwrap(), "SOCKET"),
             }
         })
+    }
+
+    #[test]
+    fn a_container_is_waited_for_also_where_the_kernel_watches_no_more() {
+        const AGAIN: &str = "FERROVIRT_TEST_UNWATCHED";
+        if std::env::var_os(AGAIN).is_none() {
+            // This test once more, as a user who may have no watches.
+            let script = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\"";
+            let name = std::thread::current().name().unwrap().to_owned();
+            let ended = std::process::Command::new("unshare")
+                .args(["--user", "--map-root-user", "sh", "-c", script])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", &name, "--nocapture"])
+                .env(AGAIN, "")
+                .output()
+                .unwrap();
+            return assert!(ended.status.success(), "{ended:?}");
+        }
+        let refused = Inotify::init(InitFlags::empty()).err();
+        assert_eq!(refused, Some(Errno::EMFILE));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk0.sock");
+        let limit = Duration::from_millis(300);
+        let absent = fetch(&path, &["disk"], Some(limit)).unwrap_err();
+        assert!(matches!(absent, HandOverError::Absent { .. }), "{absent}");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| appear(&path, Some(ANSWER)));
+            File::create(&path).unwrap();
+            waiting.join().unwrap().unwrap();
+        });
     }
 
     #[test]

@@ -15,13 +15,26 @@ use nix::unistd::Pid;
 /// How long anything may take here.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_virt-sidecar");
+
 /// A running virt-sidecar; killed where a test fails.
 pub(crate) struct Sidecar(pub(crate) Child);
 
 impl Sidecar {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_virt-sidecar"))
-            .args(arguments)
+        Self::run(Command::new(PROGRAM).args(arguments))
+    }
+
+    /// One for which the kernel watches no directory.
+    pub(crate) fn unwatched(arguments: &[&str]) -> Self {
+        let script = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", script, PROGRAM]);
+        Self::run(command.args(arguments))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
