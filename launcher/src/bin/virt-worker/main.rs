@@ -228,8 +228,7 @@ async fn run(
     });
     let (inputs, inbox) = mpsc::unbounded_channel();
     let hypervisor = Arc::new(OnceLock::new());
-    let grace = u64::try_from(vmi.spec.termination_grace_period_seconds.unwrap_or(30)).unwrap_or(0);
-    let grace = Duration::from_secs(grace);
+    let grace = vm::grace(vmi.spec.termination_grace_period_seconds);
 
     let (sessions, sessions_inbox) = mpsc::channel(1);
     let recent = start::end_of_log(&pod.serial_log());

@@ -311,9 +311,31 @@ fn with_log(cause: String, log: &Path) -> String {
     format!("{cause}; the end of its log:\n  {end}")
 }
 
+/// How long a guest may take to shut down, by the VMI's `terminationGracePeriodSeconds`: at most what
+/// its pod is given, which no clock has trouble with.
+pub(crate) fn grace(seconds: Option<i64>) -> Duration {
+    let seconds = seconds.unwrap_or(30).max(0);
+    Duration::from_secs(u32::try_from(seconds).unwrap_or(u32::MAX).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_grace_period_has_an_end() {
+        for (seconds, expected) in [
+            (None, 30),
+            (Some(0), 0),
+            (Some(-1), 0),
+            (Some(90), 90),
+            (Some(i64::MAX), u32::MAX.into()),
+        ] {
+            let grace = grace(seconds);
+            assert_eq!(grace, Duration::from_secs(expected), "{seconds:?}");
+            assert!(Instant::now().checked_add(grace).is_some(), "{seconds:?}");
+        }
+    }
 
     #[test]
     fn a_failure_shows_what_qemu_said_and_not_how_it_was_started() {
