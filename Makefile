@@ -29,18 +29,24 @@ CLUSTER = $(SUDO) e2e/out/cluster/bin/cluster
 # What its registry serves; a layout may come later.
 LAYOUTS = $(addprefix --images e2e/out/,cluster/images images ferrovirt)
 
-.PHONY: help setup build guests udhcpc6 images run cluster cluster-build cluster-down cluster-shell e2e test lint fuzz bench soak deny clean
+.PHONY: help setup setup-run setup-cluster build guests udhcpc6 images run cluster cluster-build cluster-down cluster-shell e2e test lint fuzz bench soak deny clean
 
 help:
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-setup: ## install what packages.txt lists and is missing
-	@.ci/setup $(MSRV) $(SUDO)
+setup: setup-cluster ## install what packages.txt lists and is missing
+	@.ci/setup $(MSRV) '$(SUDO)'
 
-build: setup ## the binaries, optimised
+setup-run: ## of these, what building and running a VM take
+	@.ci/setup $(MSRV) '$(SUDO)' Cluster
+
+setup-cluster: setup-run ## and what a cluster takes
+	@.ci/setup $(MSRV) '$(SUDO)' Tests
+
+build: setup-run ## the binaries, optimised
 	@cargo build --release --locked --workspace --bins
 
-guests: setup ## the guests that tests and examples boot
+guests: setup-run ## the guests that tests and examples boot
 	@$(SUDO) e2e/guests/build
 
 udhcpc6: $(UDHCPC6) ## the client of netbind's tests that Debian does not build
@@ -56,7 +62,7 @@ cluster: cluster-build ## a Kubernetes cluster of NODES nodes on this machine
 	@$(CLUSTER) up --nodes $(NODES) --cni $(CNI) $(LAYOUTS)
 	@e2e/cluster/kubectl get nodes,pods -A
 
-cluster-build: setup
+cluster-build: setup-cluster
 	@e2e/cluster/build
 
 images: build cluster-build ## the images that `kubectl apply -k deploy` names, for that cluster
@@ -65,7 +71,7 @@ images: build cluster-build ## the images that `kubectl apply -k deploy` names, 
 cluster-down: ## stop it
 	@! test -x e2e/out/cluster/bin/cluster || $(CLUSTER) down
 
-e2e: guests cluster-build ## the tests on a cluster: KUBECONFIG's, or one that they make
+e2e: setup guests cluster-build ## the tests on a cluster: KUBECONFIG's, or one that they make
 	@cargo build --locked --workspace --bins
 	@e2e/images dev
 	@cargo test --locked -p e2e --test cluster
@@ -95,13 +101,13 @@ fuzz: setup ## try inputs on each parser for FUZZ_SECONDS, 30 unless set; 600 fo
 	@echo '== fuzz'
 	@fuzz/run $(FUZZ_SECONDS)
 
-bench: build guests images ## measure what docs/benchmarks.md promises, and write it; takes 25 minutes
+bench: setup guests images ## measure what docs/benchmarks.md promises, and write it; takes 25 minutes
 	@cargo bench --locked -p netbind --bench answer
 	@cargo bench --locked -p netbind --bench wire >$(TARGET)/wire.json
 	@cargo bench --locked -p netbind --bench forward >$(TARGET)/forward.json
 	@cargo bench --locked -p e2e --bench promises
 
-soak: guests udhcpc6 images ## the tests that take long
+soak: setup guests udhcpc6 images ## the tests that take long
 	@cargo test --release --locked -p netbind -p e2e -- --ignored
 
 deny: ## licences and advisories of all dependencies; needs cargo-deny
