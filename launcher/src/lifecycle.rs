@@ -195,6 +195,8 @@ pub struct Vm {
     wanted: Option<Duration>,
     /// The domain went away before its start was answered; the answer has the better cause.
     lost: Option<StopReason>,
+    /// The vCPUs were stopped before the domain's start was answered.
+    paused: Option<Pause>,
     /// The guest has begun to power off: no need to press again.
     reacted: bool,
 }
@@ -205,6 +207,7 @@ impl Default for Vm {
             state: State::Starting,
             wanted: None,
             lost: None,
+            paused: None,
             reacted: false,
         }
     }
@@ -246,6 +249,14 @@ impl Vm {
                 self.wanted = Some(self.wanted.map_or(grace, |known| known.min(grace)));
                 vec![]
             }
+            (State::Starting, Input::Suspended(reason)) => {
+                self.paused = Some(reason);
+                vec![]
+            }
+            (State::Starting, Input::Resumed) => {
+                self.paused = None;
+                vec![]
+            }
             (State::Running, Input::Suspended(reason)) => self.go(State::Paused(reason)),
             (State::Paused(_), Input::Resumed) => self.go(State::Running),
             (State::Running | State::Paused(_), Input::StopRequested { grace }) => self.stop(grace),
@@ -279,7 +290,10 @@ impl Vm {
     }
 
     fn go(&mut self, state: State) -> Vec<Action> {
-        self.state = state;
+        self.state = match (state, self.paused.take()) {
+            (State::Running, Some(reason)) => State::Paused(reason),
+            (state, _) => state,
+        };
         if let Some(reason) = self.lost.take() {
             return self.step(Input::Stopped(reason));
         }

@@ -29,6 +29,31 @@ fn a_machine_that_is_started_paused_waits_to_be_resumed() {
 }
 
 #[test]
+fn a_pause_that_comes_before_the_starts_answer_is_kept() {
+    let stopped = || Input::Suspended(Pause::IoError);
+    let adopted = |paused| Input::Adopted { paused };
+    let paused = State::Paused(Pause::IoError);
+    for (inputs, expected) in [
+        (vec![stopped(), Input::Started], &paused),
+        (vec![stopped(), adopted(None)], &paused),
+        (
+            vec![stopped(), Input::StartedPaused],
+            &State::Paused(Pause::User),
+        ),
+        (
+            vec![stopped(), Input::Resumed, Input::Started],
+            &State::Running,
+        ),
+        (
+            vec![stopped(), Input::Started, Input::Resumed],
+            &State::Running,
+        ),
+    ] {
+        assert_eq!(vm(&inputs).0.state(), expected, "after {inputs:?}");
+    }
+}
+
+#[test]
 fn a_requested_stop_presses_the_button_and_arms_both_timers() {
     let (vm, actions) = vm(&[Input::Started, stop(GRACE)]);
     assert_eq!(*vm.state(), State::ShuttingDown);
