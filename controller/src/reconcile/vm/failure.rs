@@ -56,10 +56,12 @@ fn wait(count: i32, uid: &str) -> i64 {
     (wait + spread % (wait / 10 + 1)).min(MOST)
 }
 
-/// How long the next start still has to wait.
+/// How long the next start still has to wait. A time further ahead than any wait is of a clock that was
+/// wrong, and is over.
 pub(super) fn left(status: &VirtualMachineStatus, now: Timestamp) -> Option<Duration> {
     let failure = status.start_failure.as_ref()?;
     let until = failure.retry_after_timestamp.as_ref()?;
-    let left = Duration::try_from(until.0.duration_since(now)).ok()?;
-    (!left.is_zero()).then_some(left)
+    let left = until.0.duration_since(now);
+    let waits = left.is_positive() && left <= SignedDuration::from_secs(MOST);
+    Duration::try_from(left).ok().filter(|_| waits)
 }

@@ -23,7 +23,7 @@ use crds::{
     VirtualMachineInstance, VirtualMachineInstancePhase as Phase, VirtualMachineInstanceSpec,
     VirtualMachineInstanceStatus,
 };
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::condition::{self, Condition, FALSE, POD_SCHEDULED, READY, SYNCHRONIZED};
 use super::{Decision, Event, FAILED_CREATE, Failure, Launcher};
@@ -37,6 +37,10 @@ pub const FINALIZER: &str = "foregroundDeleteVirtualMachine";
 
 /// A claim that the instance names does not exist (KubeVirt's `FailedPvcNotFoundReason`).
 pub(super) const PVC_NOT_FOUND: &str = "FailedPvcNotFound";
+
+/// How far ahead of this clock another may be. What is further ahead is of a clock that was wrong, and
+/// waiting for it could take for ever.
+const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// How long a pod may outlive its machine: the guest's last output is still read, and the kubelet
 /// has yet to tell.
@@ -165,6 +169,16 @@ fn delete(pod: &Launcher) -> Decision<Write> {
     ])
 }
 
+/// How much is left now of `whole`, which began at `since`.
+fn left(whole: Duration, since: Timestamp, now: Timestamp) -> Duration {
+    let passed = now.duration_since(since);
+    match Duration::try_from(passed) {
+        Ok(passed) => whole.saturating_sub(passed),
+        Err(_) if passed >= -SKEW => whole,
+        Err(_) => Duration::ZERO,
+    }
+}
+
 /// What a time in metadata, which has whole seconds, may be too early.
 const ROUNDED: Duration = Duration::from_secs(1);
 
@@ -178,8 +192,7 @@ fn prolonged(vmi: &VirtualMachineInstance, pod: &Launcher, now: Timestamp) -> Op
     let more = pod::grace_seconds(&vmi.spec).saturating_sub(pod.grace_seconds?);
     let more = Duration::from_secs(more.try_into().ok().filter(|more| *more > 0)?) + ROUNDED;
     let deleted = vmi.metadata.deletion_timestamp.as_ref()?;
-    let passed = Duration::try_from(now.duration_since(deleted.0)).unwrap_or_default();
-    more.checked_sub(passed).filter(|left| !left.is_zero())
+    Some(left(more, deleted.0, now)).filter(|left| !left.is_zero())
 }
 
 /// How long the pod may yet take to end, where its machine has. Some of its containers may wait for
@@ -195,8 +208,7 @@ fn lingers(vmi: &VirtualMachineInstance, pod: &Launcher, now: Timestamp) -> Opti
         .flat_map(|status| &status.phase_transition_timestamps);
     let ended = transitions.find(|transition| transition.phase == Some(phase))?;
     let ended = ended.phase_transition_timestamp.as_ref()?;
-    let passed = Duration::try_from(now.duration_since(ended.0)).unwrap_or_default();
-    Some(LINGER.saturating_sub(passed))
+    Some(left(LINGER, ended.0, now))
 }
 
 /// The instance never had a pod, and nothing is in the way of one. A pod is made once: when it is
@@ -228,8 +240,7 @@ fn settles(
     let mut transitions = current.phase_transition_timestamps.iter();
     let since = transitions.find(|transition| transition.phase == runs)?;
     let since = since.phase_transition_timestamp.as_ref()?;
-    let passed = Duration::try_from(now.duration_since(since.0)).unwrap_or_default();
-    SETTLE.checked_sub(passed).filter(|left| !left.is_zero())
+    Some(left(SETTLE, since.0, now)).filter(|left| !left.is_zero())
 }
 
 /// Writes down how things stand, where that has changed.

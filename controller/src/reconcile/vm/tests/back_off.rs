@@ -87,6 +87,27 @@ fn starts_that_fail_wait_longer_each_time() {
 }
 
 #[test]
+fn a_time_that_no_wait_reaches_is_not_waited_for() {
+    // Seconds until it, seconds waited.
+    for (ahead, expected) in [
+        (-1, None),
+        (0, None),
+        (1, Some(1)),
+        (300, Some(300)),
+        (301, None),
+        (1_000_000_000, None),
+    ] {
+        let status = json!({"runStrategy": "Always", "startFailure": {"consecutiveFailCount": 3,
+            "lastFailedVMIUID": "before", "retryAfterTimestamp": at(1000 + ahead).to_string()}});
+        let vm = machine(json!({"runStrategy": "Always"}), status);
+        let decision = decide(&snapshot(vm, None), at(1000));
+        let waits = expected.map(Duration::from_secs);
+        assert_eq!(decision.requeue, waits, "{ahead}");
+        assert_eq!(words(&decision) == "create", expected.is_none(), "{ahead}");
+    }
+}
+
+#[test]
 fn failures_are_forgotten_after_a_run() {
     let status = |strategy: &str| {
         json!({"runStrategy": strategy, "startFailure": {"consecutiveFailCount": 3,

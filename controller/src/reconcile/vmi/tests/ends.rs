@@ -216,6 +216,8 @@ fn a_pod_that_outlives_its_machine_is_deleted() {
         ("Succeeded", helpers_wait, 30, Some(0)),
         // The clocks differ.
         ("Failed", waits(), -5, Some(30)),
+        ("Failed", waits(), -60, Some(30)),
+        ("Failed", waits(), -61, Some(0)),
         ("Failed", going, 30, None),
         ("Failed", over, 30, None),
         ("Running", waits(), 30, None),
@@ -371,6 +373,7 @@ fn a_guest_that_was_given_more_time_is_told_and_has_it_before_its_pod_is_deleted
         (vmi("Running", Some(100)), made_with(Some(60)), 7000, None),
         // The clocks differ.
         (vmi("Running", Some(100)), made_with(Some(60)), -5, Some(71)),
+        (vmi("Running", Some(100)), made_with(Some(60)), -61, None),
         (vmi("Running", Some(30)), made_with(Some(60)), 0, None),
         (vmi("Running", Some(10)), made_with(Some(60)), 0, None),
         (vmi("Running", None), made_with(Some(60)), 0, None),

@@ -74,7 +74,7 @@ fn the_pods_facts_come_with_its_node() {
 fn a_pod_that_is_about_to_be_ready_is_waited_for() {
     let vmi = || {
         let since =
-            json!([{"phase": "Running", "phaseTransitionTimestamp": "1970-01-01T00:00:10Z"}]);
+            json!([{"phase": "Running", "phaseTransitionTimestamp": "1970-01-01T00:02:00Z"}]);
         instance(json!({"phase": "Running", "phaseTransitionTimestamps": since}))
     };
     let ready = Launcher {
@@ -82,10 +82,13 @@ fn a_pod_that_is_about_to_be_ready_is_waited_for() {
         ..bound()
     };
     let cases = [
-        (bound(), 10, "", Some(4)),
-        (bound(), 13, "", Some(1)),
-        (bound(), 14, "status", None),
-        (ready, 10, "status", None),
+        (bound(), 120, "", Some(4)),
+        (bound(), 123, "", Some(1)),
+        (bound(), 124, "status", None),
+        // The clocks differ.
+        (bound(), 60, "", Some(4)),
+        (bound(), 59, "status", None),
+        (ready, 120, "status", None),
     ];
     for (pod, now, expected, again) in cases {
         let decision = decide(&snapshot(vmi(), Some(pod)), at(now));
