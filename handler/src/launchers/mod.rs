@@ -28,7 +28,9 @@ use std::time::Duration;
 
 use crds::VirtualMachineInstance;
 use futures::StreamExt;
+use futures::future::ready;
 use k8s_openapi::api::core::v1::Pod;
+use kube_client::core::error_boundary::DeserializeGuard;
 use kube_client::{Api, Client, ResourceExt};
 use kube_runtime::WatchStreamExt;
 use kube_runtime::utils::Backoff;
@@ -42,7 +44,7 @@ use crate::events::{self, Events};
 use crate::status::{Observed, PodFacts};
 use link::Link;
 use socket::Place;
-use world::World;
+use world::{World, readable};
 
 /// The label of launchers' pods.
 const LAUNCHER_PODS: &str = "kubevirt.io=virt-launcher";
@@ -89,7 +91,7 @@ struct Context {
 pub async fn follow(client: Client, config: Config, launchers: Launchers) {
     let node = &config.node;
     let vmis = watcher(
-        Api::<VirtualMachineInstance>::all(client.clone()),
+        Api::<DeserializeGuard<VirtualMachineInstance>>::all(client.clone()),
         watcher::Config::default().fields(&format!("status.nodeName={node}")),
     );
     let pods = watcher(
@@ -99,8 +101,8 @@ pub async fn follow(client: Client, config: Config, launchers: Launchers) {
             .labels(LAUNCHER_PODS),
     );
     let mut vmis = vmis
-        .map(|told| told.map(|event| event.modify(|vmi| vmi.metadata.managed_fields = None)))
         .backoff(Pause::default())
+        .filter_map(|told| ready(told.map(readable).transpose()))
         .boxed();
     let mut pods = pods.backoff(Pause::default()).boxed();
     let mut world = World::new(node);

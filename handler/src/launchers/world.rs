@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crds::VirtualMachineInstance;
 use k8s_openapi::api::core::v1::Pod;
+use kube_client::core::error_boundary::DeserializeGuard;
 use kube_runtime::watcher::Event;
 
 use super::Seen;
@@ -55,6 +56,32 @@ impl<T> Cache<T> {
                 }
             }
         }
+    }
+}
+
+/// What a watch told of a VMI. One that cannot be read is left out: it must not keep the others from
+/// being followed.
+pub(super) fn readable(
+    event: Event<DeserializeGuard<VirtualMachineInstance>>,
+) -> Option<Event<VirtualMachineInstance>> {
+    let read = |vmi: DeserializeGuard<VirtualMachineInstance>| match vmi.0 {
+        Ok(mut vmi) => {
+            vmi.metadata.managed_fields = None;
+            Some(vmi)
+        }
+        Err(error) => {
+            let namespace = error.metadata.namespace.as_deref().unwrap_or_default();
+            let name = error.metadata.name.as_deref().unwrap_or_default();
+            tracing::warn!("the VirtualMachineInstance {namespace}/{name} cannot be read: {error}");
+            None
+        }
+    };
+    match event {
+        Event::Apply(vmi) => read(vmi).map(Event::Apply),
+        Event::Delete(vmi) => read(vmi).map(Event::Delete),
+        Event::InitApply(vmi) => read(vmi).map(Event::InitApply),
+        Event::Init => Some(Event::Init),
+        Event::InitDone => Some(Event::InitDone),
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use crds::VirtualMachineInstance;
 use k8s_openapi::api::core::v1::Pod;
+use kube_client::core::error_boundary::DeserializeGuard;
 use kube_runtime::watcher::Event;
 use serde_json::{Value, json};
 
-use super::super::world::{World, facts};
+use super::super::world::{World, facts, readable};
 use crate::status::Disruption;
 
 fn vmi(uid: &str, status: &Value) -> VirtualMachineInstance {
@@ -195,4 +196,24 @@ fn only_a_vmis_pod_is_a_launchers() {
             .iter()
             .all(|ip| !ip.is_unspecified())
     );
+}
+
+#[test]
+fn a_vmi_that_cannot_be_read_keeps_no_other_from_being_followed() {
+    let good = serde_json::to_value(scheduled("one", "pod1")).unwrap();
+    let mut bad = serde_json::to_value(scheduled("two", "pod2")).unwrap();
+    bad["spec"]["domain"] = json!("of another version");
+    let told: Vec<DeserializeGuard<VirtualMachineInstance>> =
+        serde_json::from_value(json!([bad, good])).unwrap();
+    let mut world = World::new("node1");
+    list(told, |event| {
+        if let Some(event) = readable(event) {
+            world.vmi(event);
+        }
+    });
+    list(vec![pod("pod1", "one"), pod("pod2", "two")], |event| {
+        world.pod(event)
+    });
+    let followed = world.followed().unwrap();
+    assert_eq!(followed.into_keys().collect::<Vec<_>>(), ["one"]);
 }
