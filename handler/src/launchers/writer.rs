@@ -130,12 +130,8 @@ impl Writer<'_> {
                 self.written = Some(Arc::new(after));
                 if live { Step::Wait(None) } else { Step::Over }
             }
-            // It is gone; the watch will say so.
-            Err(WriteError::Refused(status)) if status.is_not_found() => Step::Over,
             Err(error) => {
-                // Somebody wrote in between, and the watch brings what they wrote.
-                let stale = matches!(&error, WriteError::Refused(status) if status.is_conflict());
-                if !stale {
+                if !error.is_stale() {
                     tracing::warn!(vmi = %vmi.name_any(), "cannot write the status; trying again: {error}");
                 }
                 let again = Instant::now() + self.pause;
@@ -213,6 +209,14 @@ enum WriteError {
     Unreachable(#[source] Box<kube_client::Error>),
     #[error("the API server does not answer")]
     Silent,
+}
+
+impl WriteError {
+    /// Whether somebody wrote in between, or it is gone: the watch says so. Until then it may be
+    /// that only its kind is not served at the moment.
+    fn is_stale(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.is_conflict() || status.is_not_found())
+    }
 }
 
 fn is_live(vmi: &VirtualMachineInstance) -> bool {
