@@ -37,10 +37,23 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn act<T: Default + DeserializeOwned>(
     verb: fn(T) -> (Verb, DryRun),
     State(context): State<ApiContext>,
-    Path(Named { namespace, name }): Path<Named>,
+    Path(named): Path<Named>,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
     let (verb, dry_run) = verb(options::read(&body)?);
+    // Who leaves cuts nothing short: an instance that was given more time is to stop, too.
+    tokio::spawn(perform(context, named, verb, dry_run))
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))?
+}
+
+/// Does what is asked of the machine.
+async fn perform(
+    context: ApiContext,
+    Named { namespace, name }: Named,
+    verb: Verb,
+    dry_run: DryRun,
+) -> Result<StatusCode, ApiError> {
     let vms: Api<VirtualMachine> = Api::namespaced(context.client.clone(), &namespace);
     let vmis: Api<VirtualMachineInstance> = Api::namespaced(context.client.clone(), &namespace);
     // Who has been given more time is told by its reconciler.

@@ -1,7 +1,10 @@
 //! Every strategy, in both its forms, with every phase of an instance, for every verb.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use crds::{VirtualMachine, VirtualMachineInstance};
@@ -9,7 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube_client::{Client, Config};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::plan::{Patch, Plan, Verb, longer_grace, plan};
@@ -334,10 +340,10 @@ fn only_a_stop_overtakes_what_was_asked_before() {
     }
 }
 
-/// What answers a call where the API server is not there to be asked.
-async fn answered(method: &Method, path: &str, body: &str) -> u16 {
-    let nowhere = Config::new("http://127.0.0.1:1".parse().unwrap());
-    let client = Client::try_from(nowhere).unwrap();
+/// What serves calls where the API server is at this address.
+fn router(address: SocketAddr) -> Router {
+    let config = Config::new(format!("http://{address}").parse().unwrap());
+    let client = Client::try_from(config).unwrap();
     let context = ApiContext {
         client: client.clone(),
         readiness: watch::channel(Readiness::Ready).1,
@@ -349,9 +355,14 @@ async fn answered(method: &Method, path: &str, body: &str) -> u16 {
         },
         streams: Streams::new(watch::channel(false).1),
     };
-    let router = axum::Router::new()
+    Router::new()
         .nest("/{namespace}", namespaced())
-        .with_state(context);
+        .with_state(context)
+}
+
+/// What answers a call where the API server is not there to be asked.
+async fn answered(method: &Method, path: &str, body: &str) -> u16 {
+    let router = router((Ipv4Addr::LOCALHOST, 1).into());
     let request = Request::builder().method(method).uri(format!("/n{path}"));
     let request = request.body(Body::from(body.to_owned())).unwrap();
     router.oneshot(request).await.unwrap().status().as_u16()
@@ -405,4 +416,37 @@ async fn every_verb_is_served_by_its_method() {
     // What is wrong is told before anybody is asked.
     let odd = r#"{"graceperiod": 1}"#;
     assert_eq!(answered(put, &format!("{vm}/stop"), odd).await, 400);
+}
+
+/// The next call of the API server at `listener`: its first line, and where it is answered.
+async fn next_call(listener: &TcpListener) -> (String, TcpStream) {
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    (head.lines().next().unwrap().to_owned(), socket)
+}
+
+#[tokio::test]
+async fn what_was_begun_is_not_cut_short_by_a_caller_that_leaves() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let router = router(listener.local_addr().unwrap());
+    let request = Request::put("/n/virtualmachines/one/stop").body(Body::empty());
+    let (first, mut socket) = tokio::select! {
+        call = next_call(&listener) => call,
+        answer = router.oneshot(request.unwrap()) => panic!("{answer:?}"),
+    };
+    assert!(first.contains("/virtualmachines/one"), "{first}");
+    // By now, nobody waits for the answer.
+    let machine = serde_json::to_string(&strategy("Manual")).unwrap();
+    let length = machine.len();
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{machine}"
+    );
+    socket.write_all(answer.as_bytes()).await.unwrap();
+    let next = timeout(Duration::from_secs(60), next_call(&listener));
+    let (next, _) = next.await.unwrap();
+    assert!(next.contains("/virtualmachineinstances/one"), "{next}");
 }
