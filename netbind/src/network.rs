@@ -20,7 +20,7 @@ pub struct PodNetwork {
     pub mac: Mac,
     /// The largest packet the link carries, in bytes.
     pub mtu: u32,
-    /// Addresses in the kernel's order. There may be none: then the network is one of layer 2.
+    /// Addresses in the kernel's order. There may be none.
     pub addresses: Vec<Address>,
     /// Unicast routes that leave through this interface, in every table but `local`.
     pub routes: Vec<Route>,
@@ -94,15 +94,23 @@ impl PodNetwork {
     /// (RFC 8981) nor deprecated (RFC 4862 section 5.5.4).
     pub fn ipv6(&self) -> impl Iterator<Item = Ipv6Net> {
         self.usable().filter_map(|address| match address.net {
-            IpNet::V6(net) => (!address.secondary).then_some(net),
+            IpNet::V6(net) => Some(net),
             IpNet::V4(_) => None,
         })
     }
 
+    /// Whether nobody gave the pod an address: the guest is to get its own from the network. What the
+    /// kernel makes of an advertisement depends on when that came, and the guest's kernel can do as
+    /// well; to serve that alone would keep the guest from the network's DHCP server.
+    pub(crate) fn is_layer_2(&self) -> bool {
+        self.usable().all(|address| address.autoconfigured)
+    }
+
     fn usable(&self) -> impl Iterator<Item = &Address> {
+        let temporary = |address: &Address| address.secondary && address.net.addr().is_ipv6();
         self.addresses
             .iter()
-            .filter(|a| a.scope == Scope::Global && !a.deprecated)
+            .filter(move |a| a.scope == Scope::Global && !temporary(a) && !a.deprecated)
     }
 
     /// All addresses that are routed to the pod, also those that the guest is not told of.
@@ -157,6 +165,9 @@ pub struct Address {
     pub secondary: bool,
     /// `IFA_F_DEPRECATED`: not to be used by new connections.
     pub deprecated: bool,
+    /// `IFA_F_MANAGETEMPADDR`: made by the kernel of a router's advertisement (RFC 4862), and
+    /// [expected](crate::Expect::addresses) by nobody.
+    pub autoconfigured: bool,
 }
 
 /// How far an address or a route reaches (`rt_scope_t`).

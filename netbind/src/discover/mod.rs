@@ -7,8 +7,11 @@
 //! ```
 //!
 //! Nearly always the CNI plugin is done before the first look, which then costs no wait and no
-//! further socket. Interfaces that come late (a secondary network), and addresses that do (SLAAC,
-//! duplicate address detection), are waited for by the kernel's own notifications.
+//! further socket. An interface that comes late (a secondary network), duplicate address detection,
+//! and expected addresses (SLAAC) are waited for by the kernel's own notifications.
+//!
+//! An address that nobody expects is not: the kernel does not tell a network without a router from
+//! one whose router is yet to speak, and most have none, so each start would wait in vain.
 
 mod check;
 mod error;
@@ -145,10 +148,16 @@ fn look(
         )
         .map_err(DiscoverError::netlink("neighbours"))?;
 
+    let addresses = addresses.into_iter().map(|found| {
+        let mut address = found.address;
+        address.autoconfigured &= !expect.addresses.contains(&address.net.addr());
+        address
+    });
+
     Ok(PodNetwork {
         mac,
         mtu: link.mtu,
-        addresses: addresses.into_iter().map(|found| found.address).collect(),
+        addresses: addresses.collect(),
         routes,
         elsewhere: elsewhere.into_iter().collect(),
         neighbours,

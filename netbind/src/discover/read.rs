@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -36,8 +38,12 @@ pub(super) fn address(message: &AddressMessage) -> Option<Found> {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,
     });
-    // The flags that matter are among the eight that fit into the header.
+    // All flags that matter but one are among the eight that fit into the header.
     let has = |flag| message.header.flags.contains(flag);
+    let autoconfigured = message.attributes.iter().any(|a| match a {
+        AddressAttribute::Flags(flags) => flags.contains(AddressFlags::Managetempaddr),
+        _ => false,
+    });
     let duplicate = has(AddressHeaderFlags::Dadfailed);
     Some(Found {
         address: Address {
@@ -45,6 +51,7 @@ pub(super) fn address(message: &AddressMessage) -> Option<Found> {
             scope: u8::from(message.header.scope).into(),
             secondary: has(AddressHeaderFlags::Secondary),
             deprecated: has(AddressHeaderFlags::Deprecated),
+            autoconfigured,
         },
         // A duplicate stays tentative for ever.
         tentative: has(AddressHeaderFlags::Tentative) && !duplicate,

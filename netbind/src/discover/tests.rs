@@ -110,6 +110,7 @@ fn found(address: &str, state: State) -> Found {
             },
             secondary: state == State::Temporary,
             deprecated: state == State::Deprecated,
+            autoconfigured: false,
         },
         tentative: !matches!(state, State::Sure | State::Duplicate),
         duplicate: state == State::Duplicate,

@@ -38,12 +38,14 @@ pub(super) fn plan(
     anti_spoofing: bool,
 ) -> Plan {
     let told = Told::new(options, &mut guest);
-    guest.lease = ipv4::ways(network, &mut guest.warnings)
-        .map(|ways| told.lease(ways, options.dhcp.server_id));
-    guest.ipv6 =
-        ipv6::ways(network, guest.server_mac, &mut guest.warnings).map(|ways| told.ipv6(ways));
+    let served = !network.is_layer_2();
+    if served {
+        guest.lease = ipv4::ways(network, &mut guest.warnings)
+            .map(|ways| told.lease(ways, options.dhcp.server_id));
+        guest.ipv6 =
+            ipv6::ways(network, guest.server_mac, &mut guest.warnings).map(|ways| told.ipv6(ways));
+    }
     guest.neighbours.clone_from(&network.neighbours);
-    let served = guest.lease.is_some() || guest.ipv6.is_some();
     if !served {
         guest.warnings.push(format!(
             "{} has no address to hand on: the guest has to get its own from the network",

@@ -186,23 +186,41 @@ fn a_second_router_is_left_out_with_a_warning() {
 }
 
 #[test]
-fn a_pod_without_any_address_leaves_the_guest_to_the_network() {
-    let mut network = dual("2001:db8::2/64", &[]);
-    network
-        .addresses
-        .retain(|address| address.scope == netbind::Scope::Link);
-    let plan = netbind::plan(&network, &options()).unwrap();
-    assert_eq!((&plan.guest.lease, &plan.guest.ipv6), (&None, &None));
-    assert!(
-        plan.guest.warnings[0].contains("eth0"),
-        "{:?}",
-        plan.guest.warnings
-    );
-    let served = plan.steps.iter().find_map(|step| match step {
-        Step::Filter(filter) => Some(filter.served),
-        _ => None,
-    });
-    assert_eq!(served, Some(false));
+fn a_pod_that_nobody_gave_an_address_leaves_the_guest_to_the_network() {
+    let autoconfigured = Address {
+        autoconfigured: true,
+        ..global("2001:db8::9/64")
+    };
+    let temporary = Address {
+        secondary: true,
+        ..global("2001:db8::aaaa/64")
+    };
+    for made_by_the_kernel in [vec![], vec![autoconfigured, temporary]] {
+        let mut network = dual("2001:db8::2/64", &[]);
+        let own = network.addresses.clone();
+        network
+            .addresses
+            .retain(|address| address.scope == netbind::Scope::Link);
+        network.addresses.extend(made_by_the_kernel.clone());
+        let plan = netbind::plan(&network, &options()).unwrap();
+        assert_eq!((&plan.guest.lease, &plan.guest.ipv6), (&None, &None));
+        assert!(
+            plan.guest.warnings[0].contains("eth0"),
+            "{:?}",
+            plan.guest.warnings
+        );
+        let served = plan.steps.iter().find_map(|step| match step {
+            Step::Filter(filter) => Some(filter.served),
+            _ => None,
+        });
+        assert_eq!(served, Some(false));
+
+        // Beside one that somebody gave it is the guest's as well.
+        network.addresses.extend(own);
+        let ipv6 = guest(&network).ipv6.unwrap();
+        let lasting = made_by_the_kernel.iter().filter(|made| !made.secondary);
+        assert_eq!(ipv6.addresses.len(), 1 + lasting.count());
+    }
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn global(address: &str) -> Address {
         scope: Scope::Global,
         secondary: false,
         deprecated: false,
+        autoconfigured: false,
     }
 }
 

@@ -281,6 +281,16 @@ fn a_late_address_of_slaac_is_the_guests_and_a_temporary_one_is_not() {
     assert_eq!(done["guest"]["ipv6"]["addresses"], json!([AUTOCONFIGURED]));
 }
 
+#[test]
+fn an_address_that_nobody_expects_is_not_waited_for() {
+    let lab = (SLAAC.shape.make)("eth0");
+    let mut setup = lab.pod.netbind(&["setup", "--json", "--timeout", "600"]);
+    let done: Value = serde_json::from_str(&success(&mut setup)).unwrap();
+    let guest = &done["guest"];
+    assert_eq!(guest["lease"]["address"], "10.78.0.5/24");
+    assert!(guest["ipv6"].is_null(), "{guest}");
+}
+
 /// A router and DHCP server on the node's end of the pod's link.
 pub(crate) fn dnsmasq(lab: &Lab, arguments: &[&str]) -> Process {
     let leases = lab.pod.dir.path().join("dnsmasq.leases");
