@@ -89,7 +89,23 @@ fn gives_way(addresses: &[IpAddr]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn who_is_known_gives_way_to_nobody() {
+        let from = IpAddr::from([10, 0, 0, 1]);
+        let mut places = Places::new(1);
+        let place = places.take(from).await.unwrap();
+        assert!(places.take(from).now_or_never().is_none());
+        assert!(place.wanted().now_or_never().is_some());
+        drop(place);
+        let place = places.take(from).await.unwrap();
+        place.keep();
+        assert!(places.take(from).now_or_never().is_none());
+        assert!(place.wanted().now_or_never().is_none());
+    }
 
     #[test]
     fn the_oldest_of_the_address_with_the_most_gives_way() {
