@@ -88,7 +88,7 @@ impl Field {
     /// The type of an ICMP message.
     pub(super) const ICMP_TYPE: Self = Self::new(Load::Transport(0), 1, 14);
     /// The type of an IGMP message.
-    pub(super) const IGMP_TYPE: Self = Self::new(Load::Transport(0), 1, 4);
+    pub(super) const IGMP_TYPE: Self = Self::new(Load::Transport(0), 1, 42);
     /// The type of an ICMPv6 message.
     pub(super) const ICMPV6_TYPE: Self = Self::new(Load::Transport(0), 1, 29);
     /// The address that a neighbour solicitation or advertisement is about (RFC 4861 sections 4.3

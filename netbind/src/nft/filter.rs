@@ -10,7 +10,7 @@
 //!   chain local     { type filter hook input priority 0; iifname "eth0" drop; iifname "tap0" drop }
 //!   chain network   { ether saddr MAC drop; meta l4proto tcp accept
 //!                     udp dport { 67, 68, 546, 547 } drop; icmpv6 type { 133, 134 } drop }
-//!   chain guest     { meta pkttype multicast ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
+//!   chain guest     { meta pkttype multicast ether daddr & ff:ff:ff:ff:ff:d0 == 01:80:c2:00:00:00 drop
 //!                     ether saddr MAC ether type ip goto sent_ipv4
 //!                     ether saddr MAC ether type ip6 goto sent_ipv6
 //!                     ether saddr MAC ether type arp goto sent_arp; drop }
@@ -27,7 +27,9 @@
 //!                     arp saddr ip 0.0.0.0 arp daddr ip IPV4 accept; drop }
 //!   chain content   { meta l4proto tcp accept; udp sport >= 548 udp dport >= 548 accept
 //!                     udp dport { 67, 68, 546, 547 } drop; udp sport { 67, 547 } drop
-//!                     icmpv6 type { 130, 133, 134, 137 } drop; ether type ip igmp type 17 drop
+//!                     icmpv6 type { 130, 133, 134, 137, 151, 152, 153 } drop; icmp type { 5, 9 } drop
+//!                     meta protocol ip igmp type { 18, 22, 23, 34 } accept
+//!                     meta l4proto { igmp, pim } drop
 //!                     frag frag-off 0 goto first }
 //!   chain first     { @th,0,8 >= 0 accept; drop }
 //! }
@@ -48,8 +50,8 @@
 //!   does not tell what is in it could be anything (RFC 7112). Frames with two tags are dropped for
 //!   the same reason: hosts take a tag of number 0 for none.
 //!
-//! With anti-spoofing off, `guest` holds the rule of group addresses, `meta protocol { 8021q, 8021ad }
-//! drop`, and `goto content`. Where the pod has no address to check against, MAC and EtherType are
+//! With anti-spoofing off, `guest` holds the rule of group addresses and one of `01:00:0c:cc:cc:cc` and
+//! `:cd`, `meta protocol { 8021q, 8021ad } drop`, and `goto content`. Where the pod has no address to check against, MAC and EtherType are
 //! checked, and what a client asks may cross.
 //!
 //! In masquerade binding the tap is the only port, and turns frames back to the guest (see
@@ -68,7 +70,7 @@ use std::time::Duration;
 
 use super::batch::{self, Batch, Family, Hook, Kind, Place, Recent};
 use super::expression::{Field, Match, Statement, at_least, is, is_not, masked, noted, one_of};
-use super::{IGMP, TCP, UDP, enters, icmpv6, leaves, port, ports, transport};
+use super::{ICMP, IGMP, PIM, TCP, UDP, enters, icmpv6, leaves, port, ports, transport};
 use crate::plan::{Allowed, Filter};
 
 /// EtherTypes (IEEE).
@@ -77,13 +79,25 @@ const ARP: [u8; 2] = [0x08, 0x06];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 const TAGS: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xa8]];
 
-/// The type of IGMP's membership query (RFC 3376 section 4).
-const IGMP_QUERY: u8 = 0x11;
+/// The types of ICMP by which routers tell hosts where to send (RFC 792, RFC 1256).
+const ICMP_REDIRECT: u8 = 5;
+const ICMP_ROUTER_ADVERTISEMENT: u8 = 9;
 
-/// Addresses that no bridge forwards (IEEE 802.1D section 7.12.6), such as those of the spanning tree:
-/// the last four bits are free.
+/// The types of IGMP by which hosts join and leave groups (RFC 3376 section 4).
+const IGMP_REPORT: u8 = 0x12;
+const IGMP2_REPORT: u8 = 0x16;
+const IGMP2_LEAVE: u8 = 0x17;
+const IGMP3_REPORT: u8 = 0x22;
+
+/// Addresses that bridges talk to each other by (IEEE 802.1D tables 7-10 and 12-1): of the spanning tree
+/// and others that no bridge forwards, ending in 0x00 to 0x0f, and of registration protocols, 0x20 to
+/// 0x2f.
 const GROUP: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0];
-const GROUP_MASK: [u8; 6] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xf0];
+const GROUP_MASK: [u8; 6] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xd0];
+
+/// The same of Cisco's, which are 802.3 frames: the spanning trees of VLANs, and those for neighbours.
+const CISCO: [u8; 6] = [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcc];
+const CISCO_MASK: [u8; 6] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xfe];
 
 /// Frames to a group (`PACKET_MULTICAST`), as few of those with data are.
 const MULTICAST: u8 = 2;
@@ -153,11 +167,13 @@ fn fill(batch: &mut Batch<'_>, filter: &Filter) {
     } else {
         turned(batch, filter);
     }
-    let group = [
-        is(Field::PACKET_TYPE, [MULTICAST]),
-        masked(Field::MAC_TO, GROUP_MASK, GROUP),
-    ];
-    batch.rule("guest", &group, &Drop);
+    let group = |mask, value| {
+        [
+            is(Field::PACKET_TYPE, [MULTICAST]),
+            masked(Field::MAC_TO, mask, value),
+        ]
+    };
+    batch.rule("guest", &group(GROUP_MASK, GROUP), &Drop);
     match (&filter.allowed, checked) {
         (Some(_), Some(allowed)) => {
             guest(batch, filter, ["sent_ipv4", "sent_ipv6", "sent_arp"]);
@@ -167,6 +183,7 @@ fn fill(batch: &mut Batch<'_>, filter: &Filter) {
         }
         (Some(_), None) => guest(batch, filter, ["content"; 3]),
         (None, _) => {
+            batch.rule("guest", &group(CISCO_MASK, CISCO), &Drop);
             batch.rule("guest", &[one_of(Field::PROTOCOL, TAGS)], &Drop);
             batch.rule("guest", &[], &Goto("content"));
         }
@@ -312,39 +329,39 @@ fn content(batch: &mut Batch<'_>, served: bool) {
         at_least(Field::PORT_TO, beyond),
     ];
     batch.rule("content", &plain, &Accept);
-    let (to_client, message_types) = if served {
+    // Who asks, or speaks for, the members of groups decides what the others hear.
+    let mut message_types = vec![
+        icmpv6::MLD_QUERY,
+        icmpv6::ROUTER_ADVERTISEMENT,
+        icmpv6::REDIRECT,
+        icmpv6::MULTICAST_ROUTER_ADVERTISEMENT,
+        icmpv6::MULTICAST_ROUTER_SOLICITATION,
+        icmpv6::MULTICAST_ROUTER_TERMINATION,
+    ];
+    let to_client = if served {
         // We have heard the guest's own questions, and nobody else is to.
-        (
-            to(port::DHCP),
-            icmpv6::message([
-                icmpv6::MLD_QUERY,
-                icmpv6::ROUTER_SOLICITATION,
-                icmpv6::ROUTER_ADVERTISEMENT,
-                icmpv6::REDIRECT,
-            ]),
-        )
+        message_types.push(icmpv6::ROUTER_SOLICITATION);
+        to(port::DHCP)
     } else {
-        (
-            to([port::DHCP_CLIENT, port::DHCPV6_CLIENT]),
-            icmpv6::message([
-                icmpv6::MLD_QUERY,
-                icmpv6::ROUTER_ADVERTISEMENT,
-                icmpv6::REDIRECT,
-            ]),
-        )
+        to([port::DHCP_CLIENT, port::DHCPV6_CLIENT])
     };
     batch.rule("content", &[transport(UDP), to_client], &Drop);
     let servers = ports([port::DHCP_SERVER, port::DHCPV6_SERVER]);
     let from_server = one_of(Field::PORT_FROM, servers);
     batch.rule("content", &[transport(UDP), from_server], &Drop);
-    batch.rule("content", &message_types, &Drop);
-    // Of multicast too: who asks of the members decides what the others hear.
-    let query = [
-        is(Field::ETHER_TYPE, IPV4),
+    batch.rule("content", &icmpv6::message(message_types), &Drop);
+    let ways = [ICMP_REDIRECT, ICMP_ROUTER_ADVERTISEMENT].map(|one| [one]);
+    let ways = [transport(ICMP), one_of(Field::ICMP_TYPE, ways)];
+    batch.rule("content", &ways, &Drop);
+    let member = [IGMP_REPORT, IGMP2_REPORT, IGMP2_LEAVE, IGMP3_REPORT].map(|one| [one]);
+    let member = [
+        is(Field::PROTOCOL, IPV4),
         transport(IGMP),
-        is(Field::IGMP_TYPE, [IGMP_QUERY]),
+        one_of(Field::IGMP_TYPE, member),
     ];
-    batch.rule("content", &query, &Drop);
+    batch.rule("content", &member, &Accept);
+    let multicast = one_of(Field::TRANSPORT, [[IGMP], [PIM]]);
+    batch.rule("content", &[multicast], &Drop);
     let first = masked(Field::FRAGMENT_OFFSET, [0xff, 0xf8], [0, 0]);
     batch.rule("content", &[first], &Goto("first"));
     // A byte that is there is at least 0.

@@ -44,6 +44,7 @@ const IGMP: u8 = 2;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+const PIM: u8 = 103;
 
 /// Types of ICMPv6 messages (IANA).
 mod icmpv6 {
@@ -59,6 +60,9 @@ mod icmpv6 {
     pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     pub(super) const REDIRECT: u8 = 137;
     pub(super) const MLD2_REPORT: u8 = 143;
+    pub(super) const MULTICAST_ROUTER_ADVERTISEMENT: u8 = 151;
+    pub(super) const MULTICAST_ROUTER_SOLICITATION: u8 = 152;
+    pub(super) const MULTICAST_ROUTER_TERMINATION: u8 = 153;
 
     /// A message of one of these types.
     pub(super) fn message(types: impl IntoIterator<Item = u8>) -> [Match; 2] {

@@ -12,6 +12,7 @@ mod common;
 mod frames;
 #[path = "../lan/mod.rs"]
 mod lan;
+mod sent;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Stdio;

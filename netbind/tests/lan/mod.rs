@@ -80,12 +80,21 @@ impl Lan {
 
     /// The peer's link-local address.
     pub(crate) fn peer_link_local(&self) -> String {
-        let shown = self.peer.ip("-o -6 address show dev eth0 scope link");
-        let address = shown
-            .split_whitespace()
-            .find(|word| word.starts_with("fe80"));
-        address.unwrap().split('/').next().unwrap().to_owned()
+        link_local(&self.peer, "eth0")
     }
+
+    /// The node's.
+    pub(crate) fn node_link_local(&self) -> String {
+        link_local(&self.pod.node, "br0")
+    }
+}
+
+fn link_local(namespace: &Namespace, link: &str) -> String {
+    let shown = namespace.ip(&format!("-o -6 address show dev {link} scope link"));
+    let address = shown
+        .split_whitespace()
+        .find(|word| word.starts_with("fe80"));
+    address.unwrap().split('/').next().unwrap().to_owned()
 }
 
 /// Waits until no address of a namespace is under duplicate address detection.
