@@ -176,10 +176,15 @@ fn restart(
         ));
     }
     let vmi = vmi.ok_or("VM is not running")?;
-    Ok(Plan {
-        patch: ask(vm, vec![request_stop(vmi), request_start(false)])?,
-        shutdown: grace.filter(|_| runs(vmi)),
-    })
+    let requests = vec![request_stop(vmi), request_start(false)];
+    let shutdown = grace.filter(|_| runs(vmi));
+    // Who asks for the same again is to have the guest told, which may not have been done.
+    let again = shutdown.is_some() && pending(vm) == requests;
+    let patch = match again {
+        true => asked(requests),
+        false => ask(vm, requests)?,
+    };
+    Ok(Plan { patch, shutdown })
 }
 
 /// There is a guest that can be told.
@@ -223,13 +228,22 @@ fn ask(
     vm: &VirtualMachine,
     requests: Vec<VirtualMachineStateChangeRequest>,
 ) -> Result<Patch, String> {
-    let status = vm.status.as_ref();
-    let busy = status.is_some_and(|status| !status.state_change_requests.is_empty());
+    let busy = !pending(vm).is_empty();
     let stops = matches!(requests.as_slice(), [only] if only.action == Ask::Stop);
     if busy && !stops {
         return Err("unable to complete request: stop/start already underway".to_owned());
     }
-    Ok(Patch::Status(json!({
+    Ok(asked(requests))
+}
+
+fn asked(requests: Vec<VirtualMachineStateChangeRequest>) -> Patch {
+    Patch::Status(json!({
         "status": {"stateChangeRequests": requests, "startFailure": null},
-    })))
+    }))
+}
+
+/// What was asked for and is not done yet.
+fn pending(vm: &VirtualMachine) -> &[VirtualMachineStateChangeRequest] {
+    let status = vm.status.as_ref();
+    status.map_or(&[], |status| &status.state_change_requests)
 }

@@ -340,6 +340,34 @@ fn only_a_stop_overtakes_what_was_asked_before() {
     }
 }
 
+#[test]
+fn a_restart_that_is_asked_for_again_has_its_guest_told_again() {
+    let both = json!([{"action": "Stop", "uid": "7"}, {"action": "Start"}]);
+    let another = json!([{"action": "Stop", "uid": "6"}, {"action": "Start"}]);
+    let soon = Some(5);
+    let cases = [
+        (&both, soon, "Running", true),
+        // There is nothing to be told.
+        (&both, None, "Running", false),
+        (&both, soon, "Unknown", false),
+        // It is not the same.
+        (&another, soon, "Running", false),
+        (&json!([{"action": "Start"}]), soon, "Running", false),
+    ];
+    for (pending, grace, phase, passes) in cases {
+        let vm = machine(json!({"runStrategy": "Manual"}), pending.clone());
+        let expected = match passes {
+            true => asks(both.clone()).map(|plan| Plan {
+                shutdown: grace,
+                ..plan
+            }),
+            false => refused("unable to complete request: stop/start already underway"),
+        };
+        let found = planned(Verb::Restart { grace }, &vm, Some(phase));
+        assert_eq!(found, expected, "{pending} {grace:?} {phase}");
+    }
+}
+
 /// What serves calls where the API server is at this address.
 fn router(address: SocketAddr) -> Router {
     let config = Config::new(format!("http://{address}").parse().unwrap());
