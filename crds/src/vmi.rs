@@ -52,7 +52,7 @@ pub struct VirtualMachineInstanceSpec {
     pub dns_policy: Option<DnsPolicy>,
     /// The machine: CPU, memory, firmware, devices.
     pub domain: DomainSpec,
-    /// What happens when the pod's node is drained.
+    /// What is asked for when the pod's node is drained. Nothing migrates: the machine is shut down.
     pub eviction_strategy: Option<EvictionStrategy>,
     /// The guest's hostname, as DHCP and cloud-init tell it. Defaults to the instance's name.
     pub hostname: Option<String>,
@@ -109,15 +109,17 @@ pub enum DnsPolicy {
     None,
 }
 
-/// What happens to an instance when its node is drained (KubeVirt's `EvictionStrategy`).
+/// What is asked for when an instance's node is drained (KubeVirt's `EvictionStrategy`). Nothing
+/// migrates: whatever is asked for, the instance is shut down, and the machine's run strategy says
+/// what follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EvictionStrategy {
-    /// It is shut down; the machine's run strategy says what follows.
+    /// That it is shut down.
     None,
-    /// It is migrated.
+    /// That it is migrated. It is shut down.
     LiveMigrate,
-    /// It is migrated if it can be, else shut down.
+    /// That it is migrated if it can be, else shut down.
     LiveMigrateIfPossible,
-    /// An outside controller acts on it.
+    /// That an outside controller acts on it. It is shut down.
     External,
 }

@@ -178,7 +178,7 @@ pub struct HostDisk {
     pub capacity: Option<Quantity>,
     /// The image's absolute path.
     pub path: String,
-    /// Nodes share the path. Defaults to false.
+    /// Nodes share the path, so that the machine could migrate; nothing does. Defaults to false.
     pub shared: Option<bool>,
     /// Whether the image is created when there is none.
     #[serde(rename = "type")]

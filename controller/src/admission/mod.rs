@@ -10,9 +10,9 @@
 //! written, so that `kubectl diff` and a second `kubectl apply` find nothing to do. The API
 //! server then holds the object against its schema, and asks `validate`, which refuses what the
 //! schema lets pass: unknown fields, which the schema preserves for that purpose, and what the
-//! rules of [`crds`] forbid, each with its path. What an update leaves as it was is not looked at
-//! again, so that rules that came later never hold up a finalizer that goes. Deletion is nobody's
-//! business here.
+//! rules of [`crds`] forbid, each with its path; of what is taken and not followed it warns. What an
+//! update leaves as it was is not looked at again, so that rules that came later never hold up a
+//! finalizer that goes. Deletion is nobody's business here.
 //!
 //! Everything in this module is pure.
 
@@ -113,7 +113,7 @@ impl Webhook {
         }
         let request: AdmissionRequest<DynamicObject> =
             review.try_into().map_err(|_| ReviewError::NoRequest)?;
-        let response = AdmissionResponse::from(&request);
+        let mut response = AdmissionResponse::from(&request);
         let Some(change) = Change::of(&request)? else {
             return Ok(response.into_review());
         };
@@ -128,7 +128,11 @@ impl Webhook {
                 }
             }
             Self::Validate => match change.kind.validate(&change, cluster) {
-                errors if errors.is_empty() => response,
+                errors if errors.is_empty() => {
+                    let warnings = change.kind.warnings(&change);
+                    response.warnings = Some(warnings).filter(|all| !all.is_empty());
+                    response
+                }
                 errors => refuse(response, &request, &errors),
             },
         };
@@ -186,6 +190,15 @@ impl Kind {
             Self::VirtualMachine => virtualmachine::validate(change, cluster),
             Self::VirtualMachineInstance => virtualmachineinstance::validate(change, cluster),
             Self::KubeVirt => kubevirt::validate(change, cluster),
+        }
+    }
+
+    /// What its author should know of a change that is taken.
+    fn warnings(self, change: &Change) -> Vec<String> {
+        match self {
+            Self::VirtualMachine => virtualmachineinstance::warnings(change, "spec.template.spec"),
+            Self::VirtualMachineInstance => virtualmachineinstance::warnings(change, "spec"),
+            Self::KubeVirt => Vec::new(),
         }
     }
 }

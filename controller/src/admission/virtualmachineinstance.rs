@@ -87,6 +87,24 @@ pub(super) fn host_disks(
         .collect()
 }
 
+/// Warns of what is taken, for the sake of KubeVirt's manifests, and not followed. `at` is the path
+/// of the spec.
+pub(super) fn warnings(change: &Change, at: &str) -> Vec<String> {
+    if !change.touches("/spec") {
+        return Vec::new();
+    }
+    let pointer = format!("/{}/evictionStrategy", at.replace('.', "/"));
+    let said = change.object.pointer(&pointer).and_then(Value::as_str);
+    let unfollowed = said.filter(|said| ["LiveMigrate", "External"].contains(said));
+    let warning = unfollowed.map(|said| {
+        format!(
+            "{at}.evictionStrategy: {said} is not followed, as nothing migrates: a drain of the \
+             node shuts the machine down; None and LiveMigrateIfPossible say so"
+        )
+    });
+    warning.into_iter().collect()
+}
+
 fn read(object: &Value) -> Result<VirtualMachineInstance, Vec<FieldError>> {
     match manifest::read(object.clone()) {
         Ok(Manifest::Vmi(vmi)) => Ok(*vmi),

@@ -199,3 +199,35 @@ fn a_bad_annotation_is_refused_whenever_it_comes() {
         assert_eq!(update.refused_paths(), [path]);
     }
 }
+
+#[test]
+fn of_a_strategy_that_is_not_followed_there_is_a_warning() {
+    for (object, at) in [(vm(), "/spec/template/spec"), (vmi(), "/spec")] {
+        for (strategy, expected) in [
+            (Value::Null, false),
+            (json!("None"), false),
+            (json!("LiveMigrateIfPossible"), false),
+            (json!("LiveMigrate"), true),
+            (json!("External"), true),
+        ] {
+            let pointer = format!("{at}/evictionStrategy");
+            let object = with(object.clone(), &pointer, strategy);
+            let response = Asked::create(Webhook::Validate, &object).answer();
+            assert!(response.allowed);
+            let path = pointer[1..].replace('/', ".");
+            match response.warnings.as_deref() {
+                None => assert!(!expected, "{object:#}"),
+                Some([warning]) if expected => {
+                    assert!(warning.starts_with(&format!("{path}: ")), "{warning}");
+                    // What the API server keeps of one.
+                    assert!(warning.len() <= 256, "{warning}");
+                }
+                Some(warnings) => panic!("{warnings:?}"),
+            }
+            // Who changes something else is not told again.
+            let annotated = with(object.clone(), "/metadata/annotations", json!({"a": "b"}));
+            let response = Asked::update(Webhook::Validate, &object, &annotated).answer();
+            assert_eq!(response.warnings, None);
+        }
+    }
+}
