@@ -280,7 +280,8 @@ fn dual_stack(interface: &'static str) -> Lab {
     lab
 }
 
-/// Two addresses of each family. DHCP has room for one; DHCPv6 for both.
+/// Two addresses of each family, and a further one of a subnet that has one already. DHCP has room for
+/// one; DHCPv6 for both.
 pub(crate) const TWO_ADDRESSES: Shape = Shape {
     interface: "eth0",
     ends: &[
@@ -305,6 +306,7 @@ pub(crate) const TWO_ADDRESSES: Shape = Shape {
         lab.pod(
             "link set eth0 up
              address add 10.74.0.5/24 dev eth0
+             address add 10.74.0.6/24 dev eth0
              address add 10.75.0.5/24 dev eth0
              address add fd00:74::5/64 dev eth0 nodad
              address add fd00:75::5/64 dev eth0 nodad
