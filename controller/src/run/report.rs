@@ -53,7 +53,10 @@ async fn write(api: &Api<KubeVirt>, status: &KubeVirtStatus) -> Duration {
         .await
     {
         Ok(_) => {
-            info!(phase = ?status.phase, "KubeVirt {NAME}");
+            info!(
+                phase = status.phase.map(tracing::field::debug),
+                "KubeVirt {NAME}"
+            );
             CHECK_EVERY
         }
         Err(error) => {

@@ -42,7 +42,7 @@ impl<'a> Installation<'a> {
     fn available(&self) {
         let wait = ["wait", "kubevirt/kubevirt", "-n", NAMESPACE];
         let condition = ["--for=condition=Available", "--timeout=300s"];
-        self.kubectl(&[wait, condition].concat());
+        self.kubectl(&[&wait[..], &condition].concat());
     }
 
     /// Waits until the controllers and every node's handler are ready, and are known to be by whom it
