@@ -130,6 +130,24 @@ impl Lab {
         links[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
     }
 
+    /// How many frames are lost so far on their way to the server and back: in the guest's queue, in
+    /// the server's socket, and in the tap's queue.
+    pub(crate) fn lost(&self) -> u64 {
+        let dropped = |namespace: &Namespace, link: &str| {
+            let links = namespace.ip(&format!("-j -s link show {link}"));
+            let links: Value = serde_json::from_str(&links).unwrap();
+            links[0]["stats64"]["tx"]["dropped"].as_u64().unwrap()
+        };
+        // skmem:(r0,rb524288,t0,tb212992,f0,w0,o0,bl0,d0)
+        let mut ss = self.pod.namespace.command("ss");
+        let sockets = success(ss.args(["--packet", "--all", "--memory", "--no-header"]));
+        let counts = sockets.split(",d").skip(1);
+        let unread = counts.map(|rest| rest.split(')').next().unwrap().parse::<u64>().unwrap());
+        dropped(&self.guest.namespace, GUEST_LINK)
+            + dropped(&self.pod.namespace, "tap0")
+            + unread.sum::<u64>()
+    }
+
     /// Pings the node from the other pod, a hundred times a second.
     pub(crate) fn neighbours_round_trips(&self, time: Duration) -> RoundTrips {
         let count = (time.as_secs() * 100).to_string();

@@ -25,7 +25,10 @@ use lab::{Lab, RoundTrips};
 
 /// Packets a second.
 const RATE: u32 = 10_000;
-/// What a real client may wait for its lease.
+/// What a real client may wait for its lease, and one in a hundred longer: who loses a packet asks again
+/// when it likes, udhcpc6 after a second and dhclient after four to eight. The server's queue holds
+/// what comes in 30 ms, so that some are lost where the machine is busy with something else; and
+/// udhcpc6, which reads the flood's answers as well, loses some itself.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A flood for so long tells how fast everybody is, and a byte kept of each packet would be 146
 /// pages. A shorter one runs beside whatever else the machine does.
@@ -150,7 +153,7 @@ fn withstands(
     let quiet = lab.neighbours_round_trips(Duration::from_secs(1));
 
     let (memory, busy) = lab.cost();
-    let received = lab.received();
+    let (received, lost) = (lab.received(), lab.lost());
     let mut leases = vec![Vec::new(); clients.len()];
     let ((rate, share), round_trips) = thread::scope(|scope| {
         let flood = scope.spawn(|| {
@@ -169,6 +172,7 @@ fn withstands(
         (flood.join().unwrap(), round_trips.join().unwrap())
     });
     let (after, _) = lab.cost();
+    let lost = lab.lost() - lost;
     print!(
         "flood {what}: {rate:.0} packets a second; the server: {memory} pages before, {after} after, \
          {:.0} % of a processor;",
@@ -184,22 +188,23 @@ fn withstands(
         );
     }
     println!(
-        " the neighbour's round trips: {} ms, {} ms without a flood, {} of {} lost",
-        round_trips.average, quiet.average, round_trips.lost, round_trips.sent
+        " {lost} frames lost on their way; the neighbour's round trips: {} ms, {} ms without a flood",
+        round_trips.average, quiet.average,
     );
     // Each client has got its lease, or the test would not have come so far.
     assert!(share < 0.5, "{share} of a processor");
     let grown = after.saturating_sub(memory);
-    let RoundTrips { sent, lost, .. } = round_trips;
     if time < MEASURED {
         assert!(rate > f64::from(RATE) * 0.1, "a flood of {rate:.0}");
         assert!(grown <= 16, "the server's memory grew by {grown} pages");
+        let RoundTrips { sent, lost, .. } = round_trips;
         assert!(lost * 10 <= sent, "the neighbour lost {lost} of {sent}");
         return;
     }
     assert!(rate >= f64::from(RATE) * 0.99, "a flood of {rate:.0}");
     assert_eq!(grown, 0, "the server's memory grew by so many pages");
-    assert_eq!(lost, 0, "the neighbour lost packets");
-    let slowest = leases.iter().flatten().max().unwrap();
-    assert!(*slowest <= PATIENCE, "a client waited {slowest:?}");
+    assert_eq!(round_trips.lost, 0, "the neighbour lost packets");
+    let leases = leases.concat();
+    let late = leases.iter().filter(|lease| **lease > PATIENCE).count();
+    assert!(late * 100 <= leases.len(), "{late} clients waited longer");
 }
