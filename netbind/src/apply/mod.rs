@@ -22,6 +22,9 @@ use crate::network::PodNetwork;
 use crate::plan::{Binding, GuestNetwork, Step};
 use crate::{nft, sysctl, tap};
 
+/// The bit of 01:80:c2:00:00:0e.
+const LLDP: u16 = 1 << 0xe;
+
 /// The kernel refused a change.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what}{}", remedy(source))]
@@ -71,6 +74,8 @@ fn make(netlink: &mut Netlink, step: &Step) -> Result<(), ApplyError> {
                 InfoBridge::StpState(BridgeStpState::Disabled),
                 InfoBridge::MulticastSnooping(false),
                 InfoBridge::ForwardDelay(0),
+                // What is not to be forwarded goes up to the pod by its port, LLDP with no rule asked.
+                InfoBridge::GroupFwdMask(LLDP),
             ]);
             let attributes = vec![
                 LinkAttribute::IfName(name.clone()),

@@ -51,6 +51,8 @@ impl Field {
     pub(super) const TRANSPORT: Self = Self::new(Load::Meta(16), 1, 12);
     /// The state of its connection, a bit mask.
     pub(super) const STATE: Self = Self::new(Load::Conntrack(0), 4, 26);
+    /// Which way of its connection, as `IP_CT_DIR_*`.
+    pub(super) const DIRECTION: Self = Self::new(Load::Conntrack(1), 1, 27);
     /// What was done to its connection, a bit mask.
     pub(super) const STATUS: Self = Self::new(Load::Conntrack(2), 4, 28);
     /// The destination MAC.

@@ -4,8 +4,9 @@
 //!
 //! ```text
 //! table inet k6t-eth0 {
-//!     chain arriving { type filter hook input priority 0; iifname "k6t-eth0" goto router }
-//!     chain router   { ct state established,related accept; ip daddr 127.0.0.0/8 drop
+//!     chain arriving { type filter hook input priority 0; iifname "k6t-eth0" goto router
+//!                      iifname "tap0" drop }
+//!     chain router   { ct state established,related ct direction reply accept; ip daddr 127.0.0.0/8 drop
 //!                      icmp type 8 accept; icmpv6 type { 128, 135, 136 } accept; drop }
 //!     chain inbound  { type nat hook prerouting priority -99
 //!                      udp dport { 67, 68, 546, 547 } accept; ip daddr POD dnat ip to GUEST }
@@ -55,6 +56,9 @@ const ESTABLISHED: u32 = 1 << 1;
 const RELATED: u32 = 1 << 2;
 const NEW: u32 = 1 << 3;
 const DST_NAT: u32 = 1 << 5;
+
+/// The direction of answers (`IP_CT_DIR_REPLY`).
+const REPLY: u8 = 1;
 
 /// The type of ICMP's echo request (RFC 792).
 const ECHO: u8 = 8;
@@ -181,8 +185,12 @@ fn fill(batch: &mut Batch<'_>, nat: &Nat) {
 fn router(batch: &mut Batch<'_>, nat: &Nat) {
     use Statement::{Accept, Drop, Goto};
     batch.rule("arriving", &[enters(&nat.bridge)], &Goto("router"));
-    let answers = any(Field::STATE, ESTABLISHED | RELATED);
-    batch.rule("router", &[answers], &Accept);
+    batch.rule("arriving", &[enters(&nat.tap)], &Drop);
+    let answers = [
+        any(Field::STATE, ESTABLISHED | RELATED),
+        is(Field::DIRECTION, [REPLY]),
+    ];
+    batch.rule("router", &answers, &Accept);
     for side in Side::of(nat) {
         match side.version {
             Version::Ipv4 => {

@@ -127,6 +127,7 @@ fn steps(
         table: bridge.clone(),
         interface: guest.interface.clone(),
         bridge: bridge.clone(),
+        tap: guest.tap.clone(),
         ports: masquerade.ports.clone(),
         ipv4,
         ipv6,

@@ -299,6 +299,8 @@ pub struct Nat {
     pub interface: String,
     /// The bridge.
     pub bridge: String,
+    /// The bridge's port for the guest.
+    pub tap: String,
     /// What of the pod's is the guest's; all if empty.
     pub ports: Vec<Port>,
     /// Addresses of IPv4, if the pod has any.

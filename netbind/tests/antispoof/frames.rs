@@ -30,7 +30,7 @@ fn sends(guard: Guard) {
 }
 
 /// A further station on the network.
-fn probe(lan: &Lan) -> Wire {
+pub(crate) fn probe(lan: &Lan) -> Wire {
     let node = &lan.pod.node;
     node.ip("tuntap add probe0 mode tap");
     node.ip("link set probe0 master br0 up");

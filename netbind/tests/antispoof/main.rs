@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod frames;
+mod groups;
 #[path = "../lan/mod.rs"]
 mod lan;
 mod sent;

@@ -292,37 +292,37 @@ pub(super) fn frames(lan: &Lan) -> Vec<(&'static str, Vec<u8>, &'static [Guard])
         // Bridges.
         (
             "BPDU",
-            frame::ethernet(group(0), own, 38, &[0x42; 38]),
+            frame::ethernet(frame::group(0), own, 38, &[0x42; 38]),
             NEVER,
         ),
         (
             "pause",
-            frame::ethernet(group(1), own, 0x8808, &[0; 46]),
+            frame::ethernet(frame::group(1), own, 0x8808, &[0; 46]),
             NEVER,
         ),
         (
             "LLDP",
-            frame::ethernet(group(0xe), own, 0x88cc, &[0; 46]),
+            frame::ethernet(frame::group(0xe), own, 0x88cc, &[0; 46]),
             NEVER,
         ),
         (
             "IPv4 to bridges",
-            [&group(0), &datagram[6..]].concat(),
+            frame::to(frame::group(0), &datagram),
             NEVER,
         ),
         (
             "MVRP",
-            frame::ethernet(group(0x21), own, 0x88f5, &[0; 46]),
+            frame::ethernet(frame::group(0x21), own, 0x88f5, &[0; 46]),
             NEVER,
         ),
         (
             "GMRP",
-            frame::ethernet(group(0x20), own, 38, &[0x42; 38]),
+            frame::ethernet(frame::group(0x20), own, 38, &[0x42; 38]),
             NEVER,
         ),
         (
             "IS-IS",
-            frame::ethernet(group(0x14), own, 38, &[0xfe; 38]),
+            frame::ethernet(frame::group(0x14), own, 38, &[0xfe; 38]),
             OFF,
         ),
         (
@@ -342,11 +342,6 @@ pub(super) fn frames(lan: &Lan) -> Vec<(&'static str, Vec<u8>, &'static [Guard])
             OFF,
         ),
     ]
-}
-
-/// An address that bridges do not forward.
-fn group(last: u8) -> Mac {
-    [0x01, 0x80, 0xc2, 0, 0, last]
 }
 
 /// An address that Cisco's bridges talk to each other by.

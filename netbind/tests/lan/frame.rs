@@ -37,6 +37,29 @@ pub(crate) fn tagged(frame: &[u8], number: u16) -> Vec<u8> {
     [addresses, &tag, rest].concat()
 }
 
+/// An address by which bridges talk to each other (IEEE 802.1D tables 7-10 and 12-1).
+pub(crate) fn group(last: u8) -> Mac {
+    [0x01, 0x80, 0xc2, 0, 0, last]
+}
+
+/// The same frame to another station.
+pub(crate) fn to(mac: Mac, frame: &[u8]) -> Vec<u8> {
+    [&mac, &frame[6..]].concat()
+}
+
+/// The same frame of ICMPv6 with its checksum, for who looks at it.
+pub(crate) fn checked(mut frame: Vec<u8>) -> Vec<u8> {
+    // The addresses, the length and the message: what else there is of the header counts 0.
+    let words = frame[22..].chunks(2);
+    let words = words.map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |b| (*b).into()));
+    let length = frame.len() as u32 - 54;
+    let sum: u32 = words.sum::<u32>() + length + u32::from(ICMPV6);
+    let folded = (sum >> 16) + (sum & 0xffff);
+    let folded = !((folded >> 16) + folded) as u16;
+    frame[56..58].copy_from_slice(&folded.to_be_bytes());
+    frame
+}
+
 /// A packet of ARP; operation 1 asks, 2 answers.
 pub(crate) fn arp(
     from: Mac,
@@ -83,7 +106,8 @@ pub(crate) fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, payload: &[u8]) -> Ve
     packet
 }
 
-fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
+/// A datagram of UDP.
+pub(crate) fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(8 + payload.len()).unwrap();
     let mut datagram = Vec::new();
     for field in [from, to, length, 0] {

@@ -10,6 +10,7 @@
 mod closed;
 #[path = "../common/mod.rs"]
 mod common;
+mod groups;
 #[path = "../lan/mod.rs"]
 mod lan;
 
