@@ -81,6 +81,8 @@ impl Field {
     pub(super) const IPV6_TO: Self = Self::new(Load::Network(24), 16, 8);
     /// An IPv6 fragment's offset, in the upper 13 bits.
     pub(super) const FRAGMENT_OFFSET: Self = Self::new(Load::Fragment(2), 2, 4);
+    /// What an IPv6 fragment's header is followed by, as a transport protocol.
+    pub(super) const FRAGMENT_NEXT: Self = Self::new(Load::Fragment(0), 1, 12);
     /// The source port.
     pub(super) const PORT_FROM: Self = Self::new(Load::Transport(0), 2, 13);
     /// The destination port.

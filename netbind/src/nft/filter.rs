@@ -9,7 +9,8 @@
 //!                     iifname "tap0" goto guest; iifname "eth0" goto network }
 //!   chain local     { type filter hook input priority 0; iifname "eth0" drop; iifname "tap0" drop }
 //!   chain network   { ether saddr MAC drop; ether daddr 01:80:c2:00:00:0e drop; meta l4proto tcp accept
-//!                     udp dport { 67, 68, 546, 547 } drop; icmpv6 type { 133, 134 } drop }
+//!                     udp dport { 67, 68, 546, 547 } drop; meta l4proto udp accept
+//!                     icmpv6 type { 133, 134 } drop; meta protocol { ip, ip6 } goto legible }
 //!   chain guest     { meta pkttype multicast ether daddr & ff:ff:ff:ff:ff:d0 == 01:80:c2:00:00:00 drop
 //!                     ether saddr MAC ether type ip goto sent_ipv4
 //!                     ether saddr MAC ether type ip6 goto sent_ipv6
@@ -30,8 +31,9 @@
 //!                     icmpv6 type { 130, 133, 134, 137, 151, 152, 153 } drop; icmp type { 5, 9 } drop
 //!                     meta protocol ip igmp type { 18, 22, 23, 34 } accept
 //!                     meta l4proto { igmp, pim } drop
-//!                     frag frag-off 0 goto first }
+//!                     frag frag-off 0 goto first; meta protocol { ip, ip6 } goto legible }
 //!   chain first     { @th,0,8 >= 0 accept; drop }
+//!   chain legible   { meta l4proto >= 0 accept; frag nexthdr >= 0 accept; drop }
 //! }
 //! ```
 //!
@@ -49,14 +51,16 @@
 //! * `content` holds without anti-spoofing as well. `frag frag-off 0` are first fragments: one that
 //!   does not tell what is in it could be anything (RFC 7112). Frames with two tags are dropped for
 //!   the same reason: hosts take a tag of number 0 for none.
+//! * `legible` are packets of which the kernel finds the end of IP's headers. A rule about what follows
+//!   matches no others, such as one with a wrong length: a kernel would drop it, but clients of DHCP read
+//!   frames. Of a later fragment only IPv6's header of fragments is found if options follow.
+//! * What is sent to an address that bridges keep for themselves comes to `entering` if the bridge is to
+//!   forward it, else to `local`; passing that, to the pod's IP stack, by the port itself. LLDP's
+//!   01:80:c2:00:00:0e skips `local`, so our bridges are to forward it.
 //!
 //! With anti-spoofing off, `guest` holds the rule of group addresses and one of `01:00:0c:cc:cc:cc` and
 //! `:cd`, `meta protocol { 8021q, 8021ad } drop`, and `goto content`. Where the pod has no address to
 //! check against, MAC and EtherType are checked, and what a client asks may cross.
-//!
-//! * What is sent to an address that bridges keep for themselves comes to `entering` if the bridge is to
-//!   forward it, else to `local`; passing that, to the pod's IP stack, by the port itself. LLDP's
-//!   01:80:c2:00:00:0e skips `local`, so our bridges are to forward it.
 //!
 //! In masquerade binding the tap is the only port, and turns frames back to the guest (see
 //! [`Step::Hairpin`](crate::Step::Hairpin)): those, and none but those, that were translated to it.
@@ -169,7 +173,7 @@ fn fill(batch: &mut Batch<'_>, filter: &Filter) {
             "sent_arp",
         ]);
     }
-    batch.chains(&["content", "first"]);
+    batch.chains(&["content", "first", "legible"]);
 
     batch.rule("entering", &[enters(&filter.tap)], &Goto("guest"));
     if let Some(interface) = &filter.interface {
@@ -194,6 +198,7 @@ fn fill(batch: &mut Batch<'_>, filter: &Filter) {
         }
     }
     content(batch, filter.served);
+    legible(batch);
 }
 
 /// To an address that bridges keep for themselves.
@@ -219,7 +224,7 @@ fn guest(batch: &mut Batch<'_>, filter: &Filter, chains: [&str; 3]) {
 
 /// What comes from the pod's network.
 fn network(batch: &mut Batch<'_>, filter: &Filter) {
-    use Statement::{Accept, Drop};
+    use Statement::{Accept, Drop, Goto};
     // A hairpin port on the node reflects the guest's own frames.
     let reflected = is(Field::MAC_FROM, filter.guest.0);
     batch.rule("network", &[reflected], &Drop);
@@ -227,8 +232,11 @@ fn network(batch: &mut Batch<'_>, filter: &Filter) {
     if filter.served {
         batch.rule("network", &[transport(TCP)], &Accept);
         batch.rule("network", &[transport(UDP), to(port::DHCP)], &Drop);
+        batch.rule("network", &[transport(UDP)], &Accept);
         let types = [icmpv6::ROUTER_SOLICITATION, icmpv6::ROUTER_ADVERTISEMENT];
         batch.rule("network", &icmpv6::message(types), &Drop);
+        let ip = one_of(Field::PROTOCOL, [IPV4, IPV6]);
+        batch.rule("network", &[ip], &Goto("legible"));
     }
 }
 
@@ -378,9 +386,19 @@ fn content(batch: &mut Batch<'_>, served: bool) {
     batch.rule("content", &[multicast], &Drop);
     let first = masked(Field::FRAGMENT_OFFSET, [0xff, 0xf8], [0, 0]);
     batch.rule("content", &[first], &Goto("first"));
+    let ip = one_of(Field::PROTOCOL, [IPV4, IPV6]);
+    batch.rule("content", &[ip], &Goto("legible"));
     // A byte that is there is at least 0.
     batch.rule("first", &[at_least(Field::FIRST_BYTE, [0])], &Accept);
     batch.rule("first", &[], &Drop);
+}
+
+/// What could be looked into.
+fn legible(batch: &mut Batch<'_>) {
+    for field in [Field::TRANSPORT, Field::FRAGMENT_NEXT] {
+        batch.rule("legible", &[at_least(field, [0])], &Statement::Accept);
+    }
+    batch.rule("legible", &[], &Statement::Drop);
 }
 
 /// One of these destination ports.

@@ -6,7 +6,7 @@ use crate::common::{success, wait_until};
 use crate::lan::frame::{self, mac};
 use crate::lan::wire::Wire;
 use crate::lan::{Lan, PEER_V4, POD_MAC, POD_V4, POD_V6};
-use crate::sent::{ALL, LAYER_2, NA, NEVER, RA, RS, frames};
+use crate::sent::{ALL, ECHO, LAYER_2, NA, NEVER, RA, RS, frames};
 use crate::{Guard, ipv4, ipv6};
 
 /// Sends every frame of the guest's, each with one after it that passes, and compares what arrives.
@@ -32,6 +32,10 @@ fn sends(guard: Guard) {
 /// A further station on the network.
 pub(crate) fn probe(lan: &Lan) -> Wire {
     let node = &lan.pod.node;
+    // A node that bridges without iptables drops nothing.
+    for family in ["iptables", "ip6tables"] {
+        node.sysctl(&format!("bridge/bridge-nf-call-{family}"), "0");
+    }
     node.ip("tuntap add probe0 mode tap");
     node.ip("link set probe0 master br0 up");
     Wire::behind(node, "probe0")
@@ -138,9 +142,25 @@ fn dhcp_and_router_discovery_reach_the_guest_only_if_we_serve_none() {
                 ALL,
             ),
             ("NA", frame::neighbour(sender, ipv6, NA, ipv6), ALL),
+            ("echo", frame::icmpv6(sender, ipv6, ECHO, &[0; 8]), ALL),
+            (
+                "second fragment of options",
+                frame::second_fragment_of_options(sender, ipv6),
+                ALL,
+            ),
             (
                 "DHCP offer",
                 frame::udp4(sender, ipv4, (67, 68), b"o"),
+                LAYER_2,
+            ),
+            (
+                "DHCP offer without a length",
+                frame::of_length(0, frame::udp4(sender, ipv4, (67, 68), b"o")),
+                LAYER_2,
+            ),
+            (
+                "DHCPv6 reply, too long",
+                frame::of_length(999, frame::udp6(sender, ipv6, (547, 546), b"r")),
                 LAYER_2,
             ),
             (

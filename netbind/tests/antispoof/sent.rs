@@ -20,7 +20,7 @@ const NS: u8 = 135;
 pub(super) const NA: u8 = 136;
 const REDIRECT: u8 = 137;
 const MLD2_REPORT: u8 = 143;
-const ECHO: u8 = 128;
+pub(super) const ECHO: u8 = 128;
 const MLD_QUERY: u8 = 130;
 /// Those of multicast router discovery (RFC 4286).
 const MRD: [u8; 3] = [151, 152, 153];
@@ -50,6 +50,7 @@ pub(super) fn frames(lan: &Lan) -> Vec<(&'static str, Vec<u8>, &'static [Guard])
     let data = (4000, 4000);
     let arp = |operation, sender, target| frame::arp(own, operation, sender, (own, target));
     let offer = frame::udp4(own, own4, (67, 68), b"offer");
+    let reply = frame::udp6(own, link_local, (547, 546), b"r");
     let advertisement = frame::icmpv6(own, link_local, RA, &[0; 12]);
     let datagram = frame::udp4(own, own4, data, b"tagged");
     // To all hosts, unless it is for certain routers.
@@ -177,6 +178,11 @@ pub(super) fn frames(lan: &Lan) -> Vec<(&'static str, Vec<u8>, &'static [Guard])
             ALL,
         ),
         ("second fragment", frame::second_fragment(own, own6), ALL),
+        (
+            "second fragment of options",
+            frame::second_fragment_of_options(own, own6),
+            ALL,
+        ),
         // Servers and routers.
         ("DHCP offer", offer.clone(), NEVER),
         (
@@ -189,14 +195,26 @@ pub(super) fn frames(lan: &Lan) -> Vec<(&'static str, Vec<u8>, &'static [Guard])
             frame::udp4(own, own4, (67, 67), b"r"),
             NEVER,
         ),
-        (
-            "DHCPv6 reply",
-            frame::udp6(own, link_local, (547, 546), b"r"),
-            NEVER,
-        ),
+        ("DHCPv6 reply", reply.clone(), NEVER),
         (
             "DHCPv6, odd port",
             frame::udp6(own, own6, (4000, 546), b"r"),
+            NEVER,
+        ),
+        // Whom a client listens to that reads frames.
+        (
+            "DHCP offer without a length",
+            frame::of_length(0, offer.clone()),
+            NEVER,
+        ),
+        (
+            "DHCP offer, too short for a header",
+            frame::of_length(19, offer.clone()),
+            NEVER,
+        ),
+        (
+            "DHCPv6 reply, too long",
+            frame::of_length(999, reply.clone()),
             NEVER,
         ),
         ("RA", advertisement.clone(), NEVER),

@@ -82,7 +82,15 @@ pub(crate) fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -
     packet.extend([0, 0, 0, 0, 64, protocol, 0, 0]);
     packet.extend(from.octets());
     packet.extend(to.octets());
-    let words = packet.as_chunks::<2>().0;
+    packet.extend(payload);
+    sum_up(&mut packet[..20]);
+    packet
+}
+
+/// Writes the checksum of an IPv4 header.
+fn sum_up(header: &mut [u8]) {
+    header[10..12].fill(0);
+    let words = header.as_chunks::<2>().0;
     let sum: u32 = words
         .iter()
         .map(|w| u32::from(u16::from_be_bytes(*w)))
@@ -90,9 +98,18 @@ pub(crate) fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -
     // Ten words: the carry is small, and so is the second.
     let folded = (sum >> 16) + (sum & 0xffff);
     let folded = !((folded >> 16) + folded) as u16;
-    packet[10..12].copy_from_slice(&folded.to_be_bytes());
-    packet.extend(payload);
-    packet
+    header[10..12].copy_from_slice(&folded.to_be_bytes());
+}
+
+/// The same frame of IP, which says of its packet that it has this length.
+pub(crate) fn of_length(length: u16, mut frame: Vec<u8>) -> Vec<u8> {
+    let is_ipv4 = frame[12..14] == [8, 0];
+    let at = if is_ipv4 { 16 } else { 18 };
+    frame[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    if is_ipv4 {
+        sum_up(&mut frame[14..34]);
+    }
+    frame
 }
 
 pub(crate) fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, payload: &[u8]) -> Vec<u8> {
@@ -175,6 +192,11 @@ pub(crate) fn first_fragment_without_message(from: Mac, address: Ipv6Addr) -> Ve
 /// The second of two fragments.
 pub(crate) fn second_fragment(from: Mac, address: Ipv6Addr) -> Vec<u8> {
     fragment(from, address, ICMPV6, 2, &[0; 16])
+}
+
+/// The second of two fragments of options and what follows them.
+pub(crate) fn second_fragment_of_options(from: Mac, address: Ipv6Addr) -> Vec<u8> {
+    fragment(from, address, DESTINATION_OPTIONS, 2, &[0; 16])
 }
 
 fn fragment(from: Mac, address: Ipv6Addr, next: u8, eighths: u16, part: &[u8]) -> Vec<u8> {
