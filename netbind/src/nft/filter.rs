@@ -10,6 +10,7 @@
 //!   chain local     { type filter hook input priority 0; iifname "eth0" drop; iifname "tap0" drop }
 //!   chain network   { ether saddr MAC drop; ether daddr 01:80:c2:00:00:0e drop; meta l4proto tcp accept
 //!                     udp dport { 67, 68, 546, 547 } drop; meta l4proto udp accept
+//!                     meta protocol { 8021q, 8021ad } drop
 //!                     icmpv6 type { 133, 134 } drop; meta protocol { ip, ip6 } goto legible }
 //!   chain guest     { meta pkttype multicast ether daddr & ff:ff:ff:ff:ff:d0 == 01:80:c2:00:00:00 drop
 //!                     ether saddr MAC ether type ip goto sent_ipv4
@@ -233,6 +234,7 @@ fn network(batch: &mut Batch<'_>, filter: &Filter) {
         batch.rule("network", &[transport(TCP)], &Accept);
         batch.rule("network", &[transport(UDP), to(port::DHCP)], &Drop);
         batch.rule("network", &[transport(UDP)], &Accept);
+        batch.rule("network", &[one_of(Field::PROTOCOL, TAGS)], &Drop);
         let types = [icmpv6::ROUTER_SOLICITATION, icmpv6::ROUTER_ADVERTISEMENT];
         batch.rule("network", &icmpv6::message(types), &Drop);
         let ip = one_of(Field::PROTOCOL, [IPV4, IPV6]);

@@ -134,6 +134,7 @@ fn dhcp_and_router_discovery_reach_the_guest_only_if_we_serve_none() {
         let mut peer = probe(&lan);
         let sender = mac("02:00:00:00:00:77");
         let (ipv4, ipv6) = (ipv4(PEER_V4), ipv6("fe80::77"));
+        let advertisement = frame::icmpv6(sender, ipv6, RA, &[0; 12]);
         let frames = [
             ("data", frame::udp4(sender, ipv4, (4000, 4000), b"d"), ALL),
             (
@@ -178,7 +179,13 @@ fn dhcp_and_router_discovery_reach_the_guest_only_if_we_serve_none() {
                 frame::udp6(sender, ipv6, (546, 547), b"s"),
                 LAYER_2,
             ),
-            ("RA", frame::icmpv6(sender, ipv6, RA, &[0; 12]), LAYER_2),
+            ("RA", advertisement.clone(), LAYER_2),
+            ("RA, tag 0", frame::tagged(&advertisement, 0), LAYER_2),
+            (
+                "RA, two tags",
+                frame::tagged(&frame::tagged(&advertisement, 0), 0),
+                LAYER_2,
+            ),
             ("RS", frame::icmpv6(sender, ipv6, RS, &[0; 4]), LAYER_2),
             (
                 "reflected",
