@@ -78,11 +78,13 @@ pub(super) fn questions(guest: Mac) -> Vec<SockFilter> {
     ])
 }
 
-/// What a gateway may say: neighbour advertisements.
+/// What a gateway may say: neighbour advertisements, not of a VLAN.
 pub(super) fn advertisements() -> Vec<SockFilter> {
     program(&[
         Word(PACKET_TYPE),
         Equal(PACKET_OUTGOING, Drop, Next),
+        Word(VLAN_TAG_PRESENT),
+        Equal(0, Next, Drop),
         Half(12),
         Equal(IPV6, Next, Drop),
         Byte(20),

@@ -14,8 +14,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::common::guest::attach;
 use crate::common::server::Running;
-use crate::common::{PATIENCE, Process, allocated, wait_until};
-use crate::{ADDRESS, Bound};
+use crate::common::{PATIENCE, Process, allocated, success, wait_until};
+use crate::{ADDRESS, Bound, NODE};
 
 #[test]
 fn a_solicitation_is_answered_at_once_and_to_one() {
@@ -89,6 +89,42 @@ fn a_dhcpv6_question_is_answered_to_where_it_came_from() {
         panic!("no address: {ia:?}");
     };
     assert_eq!(address.addr.to_string(), ADDRESS);
+}
+
+#[test]
+fn a_gateway_is_not_heard_in_a_vlan() {
+    let bound = Bound::by_global();
+    let mut wire = Wire::of(&bound);
+    let _server = Running::start(bound.sockets(), &bound.guest);
+    let node = &bound.pod.node;
+    node.ip("link add br0 type bridge mcast_snooping 0");
+    node.ip("tuntap add gateway0 mode tap");
+    for link in ["pod0 master br0", "gateway0 master br0", "br0"] {
+        node.ip(&format!("link set {link} up"));
+    }
+    let gateway = Wire(node.within(|| attach("gateway0")));
+    wait_until("the gateway's bridge forwards", || {
+        let mut state = node.command("bridge");
+        let shown = success(state.args(["link", "show", "dev", "gateway0"]));
+        shown.contains("state forwarding")
+    });
+    let here = |mac: Mac| {
+        let address: Ipv6Addr = NODE.parse().unwrap();
+        let message = [
+            &[136, 0, 0, 0, 0x20, 0, 0, 0][..],
+            &address.octets(),
+            &[2, 1],
+            &mac.0,
+        ];
+        icmpv6(mac, address, "ff02::1", &message.concat())
+    };
+    let [stranger, moved] = [0x66, 0xfe].map(|last| Mac([2, 0, 0, 0, 0, last]));
+    let elsewhere = here(stranger);
+    gateway.send(&[&elsewhere[..12], &[0x81, 0, 0, 7], &elsewhere[12..]].concat());
+    gateway.send(&here(moved));
+    let router = bound.router().octets();
+    let told = wire.receive(|frame| frame[54] == 136 && frame[22..38] == router);
+    assert_eq!(told.unwrap()[80..86], moved.0);
 }
 
 #[test]
