@@ -99,6 +99,13 @@ impl Field {
     /// and 4.4).
     pub(super) const ND_TARGET: Self = Self::new(Load::Transport(8), 16, 8);
 
+    /// The first option of either (section 4.6): its type and its length in eight bytes.
+    pub(super) const ND_OPTION: Self = Self::new(Load::Transport(24), 2, 4);
+    /// The MAC in it.
+    pub(super) const ND_OPTION_MAC: Self = Self::new(Load::Transport(26), 6, 9);
+    /// A byte behind it.
+    pub(super) const ND_MORE: Self = Self::new(Load::Transport(32), 1, 4);
+
     const fn new(load: Load, length: u32, kind: u32) -> Self {
         Self { load, length, kind }
     }

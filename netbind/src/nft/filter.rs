@@ -20,7 +20,10 @@
 //!   chain sent_ipv6 { ip6 saddr IPV6 goto named; ip6 saddr ROUTER drop
 //!                     ip6 saddr fe80::/10 update @link_local { ip6 saddr } goto named
 //!                     ip6 saddr :: goto unnamed; drop }
-//!   chain named     { icmpv6 type 136 goto claim; goto content }
+//!   chain named     { icmpv6 type { 135, 136 } goto neighbour; goto content }
+//!   chain neighbour { frag nexthdr >= 0 drop; icmpv6 type 135 @th,192,16 != 0x0101 drop
+//!                     icmpv6 type 136 @th,192,16 != 0x0201 drop; @th,208,48 != MAC drop
+//!                     @th,256,8 >= 0 drop; icmpv6 type 136 goto claim; goto content }
 //!   chain unnamed   { icmpv6 type 135 goto claim; icmpv6 type { 131, 132, 143 } accept; drop }
 //!   chain claim     { @th,64,128 IPV6 accept; @th,64,128 ROUTER drop
 //!                     @th,64,128 & ffc0:: == fe80:: update @link_local { @th,64,128 } accept
@@ -49,6 +52,8 @@
 //!   5.4), or an MLD report that goes with it (RFC 3810 section 5.2.13). A probe of ARP is the same
 //!   (RFC 5227). Both may ask for the guest's own addresses only: asked for another's, its owner
 //!   could give it up.
+//! * `neighbour` is where the guest says at which MAC it is found, which must be its own: in the one option
+//!   that honest messages have, if any, and not in fragments (RFC 6980).
 //! * `content` holds without anti-spoofing as well. `frag frag-off 0` are first fragments: one that
 //!   does not tell what is in it could be anything (RFC 7112). Frames with two tags are dropped for
 //!   the same reason: hosts take a tag of number 0 for none.
@@ -99,6 +104,10 @@ const IGMP_REPORT: u8 = 0x12;
 const IGMP2_REPORT: u8 = 0x16;
 const IGMP2_LEAVE: u8 = 0x17;
 const IGMP3_REPORT: u8 = 0x22;
+
+/// Options of neighbour discovery (RFC 4861 section 4.6.1).
+const SOURCE_MAC: u8 = 1;
+const TARGET_MAC: u8 = 2;
 
 /// Addresses that bridges talk to each other by (IEEE 802.1D tables 7-10 and 12-1): of the spanning tree
 /// and others that no bridge forwards, ending in 0x00 to 0x0f, and of registration protocols, 0x20 to
@@ -169,6 +178,7 @@ fn fill(batch: &mut Batch<'_>, filter: &Filter) {
             "sent_ipv4",
             "sent_ipv6",
             "named",
+            "neighbour",
             "unnamed",
             "claim",
             "sent_arp",
@@ -189,6 +199,7 @@ fn fill(batch: &mut Batch<'_>, filter: &Filter) {
             guest(batch, filter, ["sent_ipv4", "sent_ipv6", "sent_arp"]);
             ipv4(batch, &allowed.ipv4);
             ipv6(batch, allowed);
+            neighbour(batch, filter);
             arp(batch, filter, &allowed.ipv4);
         }
         (Some(_), None) => guest(batch, filter, ["content"; 3]),
@@ -296,8 +307,11 @@ fn ipv6(batch: &mut Batch<'_>, allowed: &Allowed) {
     batch.rule("sent_ipv6", &from(Ipv6Addr::UNSPECIFIED), &Goto("unnamed"));
     batch.rule("sent_ipv6", &[], &Drop);
 
-    let advertisement = icmpv6::message([icmpv6::NEIGHBOUR_ADVERTISEMENT]);
-    batch.rule("named", &advertisement, &Goto("claim"));
+    let types = [
+        icmpv6::NEIGHBOUR_SOLICITATION,
+        icmpv6::NEIGHBOUR_ADVERTISEMENT,
+    ];
+    batch.rule("named", &icmpv6::message(types), &Goto("neighbour"));
     batch.rule("named", &[], &Goto("content"));
 
     let solicitation = icmpv6::message([icmpv6::NEIGHBOUR_SOLICITATION]);
@@ -319,6 +333,28 @@ fn ipv6(batch: &mut Batch<'_>, allowed: &Allowed) {
     ];
     batch.rule("claim", &claimed, &Accept);
     batch.rule("claim", &[], &Drop);
+}
+
+/// Where the guest says that it is.
+fn neighbour(batch: &mut Batch<'_>, filter: &Filter) {
+    use Statement::{Drop, Goto};
+    let fragment = at_least(Field::FRAGMENT_NEXT, [0]);
+    batch.rule("neighbour", &[fragment], &Drop);
+    // Of one unit, eight bytes.
+    for (message, option) in [
+        (icmpv6::NEIGHBOUR_SOLICITATION, SOURCE_MAC),
+        (icmpv6::NEIGHBOUR_ADVERTISEMENT, TARGET_MAC),
+    ] {
+        let [protocol, kind] = icmpv6::message([message]);
+        let other = is_not(Field::ND_OPTION, [option, 1]);
+        batch.rule("neighbour", &[protocol, kind, other], &Drop);
+    }
+    let elsewhere = is_not(Field::ND_OPTION_MAC, filter.guest.0);
+    batch.rule("neighbour", &[elsewhere], &Drop);
+    batch.rule("neighbour", &[at_least(Field::ND_MORE, [0])], &Drop);
+    let advertisement = icmpv6::message([icmpv6::NEIGHBOUR_ADVERTISEMENT]);
+    batch.rule("neighbour", &advertisement, &Goto("claim"));
+    batch.rule("neighbour", &[], &Goto("content"));
 }
 
 /// Whom the guest claims to be in ARP.

@@ -13,6 +13,7 @@ mod frames;
 mod groups;
 #[path = "../lan/mod.rs"]
 mod lan;
+mod neighbours;
 mod sent;
 
 use std::net::{Ipv4Addr, Ipv6Addr};

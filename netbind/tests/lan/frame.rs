@@ -163,7 +163,18 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 
 /// A neighbour solicitation (type 135) or advertisement (136) about a target.
 pub(crate) fn neighbour(from: Mac, address: Ipv6Addr, kind: u8, target: Ipv6Addr) -> Vec<u8> {
-    let body = [&[0; 4], target.octets().as_slice()].concat();
+    neighbour_with(from, address, kind, target, &[])
+}
+
+/// The same with options.
+pub(crate) fn neighbour_with(
+    from: Mac,
+    address: Ipv6Addr,
+    kind: u8,
+    target: Ipv6Addr,
+    options: &[u8],
+) -> Vec<u8> {
+    let body = [&[0; 4], target.octets().as_slice(), options].concat();
     icmpv6(from, address, kind, &body)
 }
 
