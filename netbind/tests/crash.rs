@@ -19,13 +19,15 @@ mod common;
 mod lan;
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::guest::attach;
-use common::{Pod, assert_becomes, settled, success};
-use lan::Lan;
+use common::{PATIENCE, Pod, assert_becomes, settled, success};
+use lan::{Lan, frame};
 use netbind::Mac;
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
@@ -269,6 +271,37 @@ fn teardown_restores_the_pod_after_masquerade_was_killed_anywhere() {
 #[test]
 fn teardown_of_masquerade_killed_after_any_change_and_run_again_restores_the_pod() {
     take_back_again(&Lan::new().pod, MASQUERADE);
+}
+
+#[test]
+fn while_it_is_taken_back_the_guest_is_never_a_neighbour_of_the_pods() {
+    let lan = Lan::new();
+    let pod = &lan.pod.namespace;
+    let service = pod.within(|| UdpSocket::bind((lan::POD_V4, 0)).unwrap());
+    service.set_read_timeout(Some(PATIENCE)).unwrap();
+    let at = service.local_addr().unwrap();
+    let datagram = frame::udp(4000, at.port(), b"whisper");
+    let [from, to] = [lan::NODE_V4, lan::POD_V4].map(|address| address.parse().unwrap());
+    let packet = frame::ipv4(from, to, 17, &datagram);
+    let own = frame::mac(lan::POD_MAC);
+    let call = frame::ethernet(frame::BROADCAST, own, 0x0800, &packet);
+    for n in 1.. {
+        success(&mut lan.pod.netbind(&["setup"]));
+        let mut guest = pod.within(|| attach("tap0"));
+        let ended = kill_after(n, &mut lan.pod.netbind(&["teardown"]));
+        // A tap that is gone takes no frame.
+        _ = guest.write_all(&call);
+        pod.within(|| UdpSocket::bind("0.0.0.0:0").unwrap())
+            .send_to(b"after", at)
+            .unwrap();
+        let mut heard = [0; 16];
+        let length = service.recv(&mut heard).unwrap();
+        assert_eq!(&heard[..length], b"after", "killed after change {n}");
+        success(&mut lan.pod.netbind(&["teardown"]));
+        if let Ended::Finished = ended {
+            break;
+        }
+    }
 }
 
 #[test]

@@ -261,8 +261,9 @@ fn find(netlink: &mut Netlink, name: &str) -> io::Result<Link> {
 /// [`ApplyError`] with the change that the kernel refused.
 pub fn revert(guest: &GuestNetwork, found: &PodNetwork) -> Result<(), ApplyError> {
     let mut netlink = Netlink::open().map_err(ApplyError::new("open a netlink socket"))?;
-    // The bridge first: without it no frame passes, so there is no moment without the filter.
-    for (name, kind) in [(&guest.bridge, "bridge"), (&guest.tap, "tun")] {
+    // The tap first: without its bridge it would be a link of the pod's, for all that the guest sends,
+    // and without both there is nothing to filter.
+    for (name, kind) in [(&guest.tap, "tun"), (&guest.bridge, "bridge")] {
         let error = || format!("remove {name}");
         let link = netlink.link(name).map_err(ApplyError::new(error()))?;
         let Some(link) = link.filter(|link| link.kind.as_deref() == Some(kind)) else {
