@@ -379,6 +379,8 @@ pub async fn serve(
             };
             let connection = connection(stream, &place, transport, router, limits, stop);
             let done = tokio::select! {
+                // What has come is answered first.
+                biased;
                 done = connection => done,
                 () = place.wanted() => Err(ConnectionError::GaveWay),
             };

@@ -349,6 +349,26 @@ async fn who_is_silent_keeps_nobody_out() {
 }
 
 #[tokio::test]
+async fn who_has_asked_is_answered_before_giving_way() {
+    let limits = Limits {
+        connections: 1,
+        ..long()
+    };
+    let server = Server::start(limits).await;
+    let request = b"GET /healthz HTTP/1.1\r\nhost: virt-controller\r\n\r\n";
+    // Often, for chance is what would cut it off.
+    for _ in 0..32 {
+        let mut first = TcpStream::connect(server.http).await.unwrap();
+        first.write_all(request).await.unwrap();
+        assert_eq!(Answer::read(&mut first).await.status, 200);
+        first.write_all(request).await.unwrap();
+        let _second = TcpStream::connect(server.http).await.unwrap();
+        assert_eq!(Answer::read(&mut first).await.status, 200);
+        closed(&mut first).await;
+    }
+}
+
+#[tokio::test]
 async fn connections_are_counted() {
     let limits = Limits {
         connections: 2,

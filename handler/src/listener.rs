@@ -79,6 +79,8 @@ pub(crate) async fn connections<F>(
         if let Some(connection) = begin(stream, place.clone()) {
             tokio::spawn(async move {
                 tokio::select! {
+                    // What has come is answered first.
+                    biased;
                     () = connection => {}
                     () = place.wanted() => {}
                 }

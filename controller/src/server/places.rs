@@ -3,6 +3,8 @@
 //! Every pod can connect. So where all places are taken, a new connection gets that of one that has
 //! not proved who it is: the oldest of the address that has the most of them. Who has proved it
 //! gives way to nobody.
+//!
+//! virt-handler has the same; they share no crate where it belongs.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

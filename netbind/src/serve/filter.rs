@@ -7,7 +7,10 @@ use crate::mac::Mac;
 
 /// Offsets that are no bytes of the frame: `SKF_AD_OFF` and what follows it.
 const PACKET_TYPE: u32 = (-0x1000_i32 + 4).cast_unsigned();
+const VLAN_TAG: u32 = (-0x1000_i32 + 44).cast_unsigned();
 const VLAN_TAG_PRESENT: u32 = (-0x1000_i32 + 48).cast_unsigned();
+/// A tag's number of the VLAN; 0 is none, and the tag only tells a priority (IEEE 802.1Q).
+const VLAN: u32 = 0xfff;
 /// `skb->pkt_type` of what this machine sends.
 const PACKET_OUTGOING: u32 = 4;
 
@@ -81,16 +84,18 @@ pub(super) fn questions(guest: Mac) -> Vec<SockFilter> {
 /// What a gateway may say: neighbour advertisements, not of a VLAN.
 pub(super) fn advertisements() -> Vec<SockFilter> {
     program(&[
-        Word(PACKET_TYPE),
-        Equal(PACKET_OUTGOING, Drop, Next),
-        Word(VLAN_TAG_PRESENT),
-        Equal(0, Next, Drop),
-        Half(12),
-        Equal(IPV6, Next, Drop),
-        Byte(20),
-        Equal(ICMPV6, Next, Drop),
-        Byte(54),
-        Equal(136, Accept, Drop),
+        /* 0 */ Word(PACKET_TYPE),
+        /* 1 */ Equal(PACKET_OUTGOING, Drop, Next),
+        /* 2 */ Word(VLAN_TAG_PRESENT),
+        /* 3 */ Equal(0, To::Step(6), Next),
+        /* 4 */ Word(VLAN_TAG),
+        /* 5 */ Any(VLAN, Drop, Next),
+        /* 6 */ Half(12),
+        /* 7 */ Equal(IPV6, Next, Drop),
+        /* 8 */ Byte(20),
+        /* 9 */ Equal(ICMPV6, Next, Drop),
+        /* 10 */ Byte(54),
+        /* 11 */ Equal(136, Accept, Drop),
     ])
 }
 

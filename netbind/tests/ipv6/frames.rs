@@ -120,8 +120,10 @@ fn a_gateway_is_not_heard_in_a_vlan() {
     };
     let [stranger, moved] = [0x66, 0xfe].map(|last| Mac([2, 0, 0, 0, 0, last]));
     let elsewhere = here(stranger);
-    gateway.send(&[&elsewhere[..12], &[0x81, 0, 0, 7], &elsewhere[12..]].concat());
-    gateway.send(&here(moved));
+    let tagged = |frame: &[u8], vlan| [&frame[..12], &[0x81, 0, 0, vlan], &frame[12..]].concat();
+    gateway.send(&tagged(&elsewhere, 7));
+    // Number 0 is no VLAN.
+    gateway.send(&tagged(&here(moved), 0));
     let router = bound.router().octets();
     let told = wire.receive(|frame| frame[54] == 136 && frame[22..38] == router);
     assert_eq!(told.unwrap()[80..86], moved.0);
