@@ -74,7 +74,7 @@ pub(crate) async fn a_launcher_holds_nothing(ferrovirt: &Installation<'_>) {
     let discover = ["exec", "-n", namespace, &pods[0], "-c", "compute", "--"];
     let seen = ferrovirt.kubectl(&[&discover[..], &["netbind", "--json", "discover"]].concat());
     let seen: Value = serde_json::from_str(&seen).expect("netbind prints JSON");
-    assert_eq!(seen["name"], "eth0", "{seen}");
+    assert_eq!(seen["interface"], "eth0", "{seen}");
     let address = pod.data["status"]["podIP"].as_str();
     let address = address.expect("its pod has an address");
     assert!(seen["addresses"].to_string().contains(address), "{seen}");
