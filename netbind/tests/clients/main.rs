@@ -44,7 +44,7 @@ const ELSEWHERE: Site<'_> = Site {
 const SHORT: u32 = 20;
 /// Seconds of one that is renewed at the half and rebound in a test's time. The eighth that is left then has to
 /// do for a busy machine: once the kernel has taken the address, dhclient's script sets no routes with it.
-const REBOUND: u32 = 60;
+const REBOUND: u32 = 40;
 
 /// Runs a test with every client, all at once: most of the time they wait.
 fn with_every_client(test: impl Fn(&dyn Client) + Sync) {
