@@ -11,6 +11,9 @@ use crate::{Error, Metadata};
 /// libxml2's own limit; serde recurses on nesting, and the stack is finite.
 const MAX_DEPTH: usize = 256;
 
+/// What may stand in front of a document (XML 1.0, section 4.3.3) and is no part of it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The attribute that declares the prefix `qemu:`.
 const QEMU_DECLARATION: &str = "xmlns:qemu";
 /// The only namespace that it may stand for.
@@ -194,6 +197,8 @@ struct Node<'a> {
 /// The events of a document, with bounded depth and no DOCTYPE.
 struct Walk<'a> {
     reader: Reader<&'a [u8]>,
+    /// The length of a byte order mark in front, which the reader drops and does not count.
+    dropped: u64,
     depth: usize,
 }
 
@@ -201,6 +206,11 @@ impl<'a> Walk<'a> {
     fn new(xml: &'a str) -> Self {
         Self {
             reader: Reader::from_str(xml),
+            dropped: if xml.starts_with(BYTE_ORDER_MARK) {
+                BYTE_ORDER_MARK.len_utf8() as u64
+            } else {
+                0
+            },
             depth: 0,
         }
     }
@@ -211,7 +221,7 @@ impl<'a> Walk<'a> {
         let event = self
             .reader
             .read_event()
-            .map_err(|e| malformed(self.reader.error_position(), e))?;
+            .map_err(|e| malformed(self.dropped + self.reader.error_position(), e))?;
         let depth = match &event {
             Event::Start(_) => {
                 self.depth += 1;
@@ -235,7 +245,7 @@ impl<'a> Walk<'a> {
 
     fn position(&self) -> usize {
         // A document in memory is no longer than a usize counts.
-        self.reader.buffer_position() as usize
+        (self.dropped + self.reader.buffer_position()) as usize
     }
 }
 

@@ -177,6 +177,19 @@ fn characters_that_would_be_lost_are_refused() {
 }
 
 #[test]
+fn a_byte_order_mark_stands_in_front_and_changes_nothing() {
+    let dense = "<domain type='qemu'><name>名</name><metadata>\u{feff}<a/>\u{feff}</metadata>\
+                 <memory>65536</memory><os><type>hvm</type></os><devices/></domain>";
+    for document in [KUBEVIRT, dense] {
+        let plain = Domain::from_xml(document).unwrap();
+        assert!(plain.metadata.is_some());
+        let marked = Domain::from_xml(&format!("\u{feff}{document}"));
+        assert_eq!(marked.unwrap(), plain);
+        Domain::from_xml(&format!("\u{feff}\u{feff}{document}")).expect_err("text before the root");
+    }
+}
+
+#[test]
 fn metadata_is_whole_elements() {
     for xml in [
         "",
