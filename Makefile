@@ -108,7 +108,7 @@ bench: setup guests images ## measure what docs/benchmarks.md promises, and writ
 	@cargo bench --locked -p e2e --bench promises
 
 soak: setup guests udhcpc6 images ## the tests that take long
-	@cargo test --release --locked -p netbind -p e2e -- --ignored
+	@cargo test --release --locked -p netbind -p e2e -- --ignored --show-output
 
 deny: ## licences and advisories of all dependencies; needs cargo-deny
 	@cargo deny --version >/dev/null 2>&1 || { echo 'make deny: first run: cargo install --locked cargo-deny' >&2; exit 1; }
