@@ -101,7 +101,7 @@ fuzz: setup ## try inputs on each parser for FUZZ_SECONDS, 30 unless set; 600 fo
 	@echo '== fuzz'
 	@fuzz/run $(FUZZ_SECONDS)
 
-bench: setup guests images ## measure what docs/benchmarks.md promises, and write it; takes 30 minutes
+bench: setup guests images ## measure what docs/benchmarks.md promises, and write it; takes 35 minutes
 	@cargo bench --locked -p netbind --bench answer
 	@cargo bench --locked -p netbind --bench wire >$(TARGET)/wire.json
 	@cargo bench --locked -p netbind --bench forward >$(TARGET)/forward.json

@@ -22,7 +22,7 @@ const MAC: &str = "02:00:00:00:00:0b";
 /// Short runs differ by more than the budget allows, so there are more of them.
 const PAIRS_A_ROUND: usize = 2;
 
-/// Two boots of one emulated guest differ by a fifth, and stay so for minutes.
+/// An emulated guest has been seen a third slower for minutes, and one boot must not stand for all.
 const BOOTS: usize = 3;
 
 /// How the guest is connected.
