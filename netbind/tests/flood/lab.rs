@@ -14,12 +14,16 @@ use netbind::{GuestNetwork, State};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::common::guest::{GUEST_LINK, Guest, busybox};
+use crate::common::guest::{Disk, GUEST_LINK, Guest, busybox};
 use crate::common::{Namespace, Pod, Process, allocated, success, text, wait_until};
 
 /// The node's.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
+/// The guest's second link-local address, for a flood of DHCPv6. Servers answer at one port (RFC 8415
+/// section 7.2), so that the guest's own firewall has to keep a flood's answers from its clients.
+pub(crate) const FLOODING: &str = "fe80::f";
 
 /// Both pods, the guest, and its server in a process of its own.
 pub(crate) struct Lab {
@@ -29,6 +33,8 @@ pub(crate) struct Lab {
     /// What the guest is told.
     pub(crate) network: GuestNetwork,
     pub(crate) server: Process,
+    /// dhcpcd's.
+    disk: Disk,
 }
 
 impl Lab {
@@ -70,6 +76,7 @@ impl Lab {
             guest,
             network,
             server,
+            disk: disk_of_dhcpcd(),
         }
     }
 
@@ -87,6 +94,47 @@ impl Lab {
         command.args(["-n", "-q", "-f", "-t", "5", "-T", "1"]);
         let started = Instant::now();
         success(&mut command);
+        started.elapsed()
+    }
+
+    /// Gives the guest the address for a flood, and none of what is sent there to sockets of UDP.
+    pub(crate) fn floods_from_its_own_address(&self) {
+        let guest = &self.guest.namespace;
+        // Deprecated: nobody takes it who does not ask for it.
+        guest.ip(&format!(
+            "address add {FLOODING}/64 dev {GUEST_LINK} nodad preferred_lft 0"
+        ));
+        let firewall = format!(
+            "table ip6 firewall {{ chain input {{
+                type filter hook input priority 0
+                ip6 daddr {FLOODING} udp dport 546 drop
+            }}; }}"
+        );
+        success(guest.command("nft").arg(firewall));
+    }
+
+    /// Runs dhcpcd in the guest, which remembers nothing and waits for nothing but the server; how long
+    /// it took until it held its lease. It receives what is for a client's port.
+    pub(crate) fn lease_by_dhcpcd(&self) -> Duration {
+        let (guest, disk) = (&self.guest.namespace, &self.disk);
+        for old in ["run", "lib/dhcpcd"].map(|name| disk.path(name)) {
+            // What the last one had started ends after it, and may write there until then.
+            wait_until("nothing is left of the last client", || {
+                !old.exists() || std::fs::remove_dir_all(&old).is_ok()
+            });
+            std::fs::create_dir(&old).unwrap();
+        }
+        guest.ip(&format!("-6 address flush dev {GUEST_LINK} scope global"));
+        // It would ask for its address' uniqueness for a second or two, as it should.
+        let dad = format!("net.ipv6.conf.{GUEST_LINK}.accept_dad=0");
+        success(guest.command("sysctl").args(["-w", &dad]));
+
+        let mut command = self.guest.command_on(disk, "dhcpcd");
+        command.args(["-B", GUEST_LINK]);
+        let started = Instant::now();
+        let _client = Process::start(command.stdout(Stdio::null()));
+        let told = disk.path("run/told");
+        wait_until("dhcpcd holds a lease", || told.exists());
         started.elapsed()
     }
 
@@ -177,6 +225,21 @@ impl Lab {
         let busy = schedstat.split(' ').next().unwrap().parse().unwrap();
         (allocated(&self.server), Duration::from_nanos(busy))
     }
+}
+
+/// A disk with dhcpcd's configuration: it asks by DHCPv6 at once.
+fn disk_of_dhcpcd() -> Disk {
+    let disk = Disk::new();
+    disk.write("etc/dhcpcd.conf", "nodelay\nnoipv6rs\nipv6only\nia_na\n");
+    let hook = "[ -z \"$new_dhcp6_ia_na1_ia_addr1\" ] || echo >/run/told\n";
+    disk.write("etc/dhcpcd.exit-hook", hook);
+    // With a user of its own dhcpcd has its sockets from another process, and has been seen to ask
+    // before it listened.
+    let users = std::fs::read_to_string(disk.path("etc/passwd")).unwrap();
+    let others = users.lines().filter(|user| !user.starts_with("dhcpcd:"));
+    let others: String = others.map(|user| format!("{user}\n")).collect();
+    disk.write("etc/passwd", &others);
+    disk
 }
 
 /// What a ping tells.
