@@ -71,16 +71,6 @@ impl Template {
         template
     }
 
-    /// The same with another MAC.
-    pub(crate) fn with_mac(mut self, mac: &str) -> Self {
-        for argument in &mut self.argv {
-            if let Some(at) = argument.find("\"mac\":\"") {
-                argument.replace_range(at + 7..at + 24, mac);
-            }
-        }
-        self
-    }
-
     /// Puts all of it into the pod of a stand-in, and tells it to begin.
     fn give(&self, runtime: &Path, by: By) {
         let write = |name: &str, bytes: &[u8]| {

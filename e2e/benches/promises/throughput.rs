@@ -2,28 +2,25 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use e2e::{BOOT, Lab, eventually};
+use netbind::{GuestNetwork, State};
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
 use crate::network::run;
 use crate::report::{Budget, Compared, Median, Row, Section};
-use crate::subject::{By, Template, Vm};
+use crate::subject::{By, Vm};
 
 /// Of each run.
 const SECONDS: &str = "2";
-/// The guest on the hand-made bridge.
-const MAC: &str = "02:00:00:00:00:0b";
 
 /// Short runs differ by more than the budget allows, so there are more of them.
-const PAIRS_A_ROUND: usize = 2;
-
-/// An emulated guest has been seen a third slower for minutes, and one boot must not stand for all.
-const BOOTS: usize = 3;
+const PAIRS_A_ROUND: usize = 3;
 
 /// How the guest is connected.
 #[derive(Clone, Copy)]
@@ -42,8 +39,8 @@ impl Binding {
 
     fn peer(self) -> &'static str {
         match self {
-            Self::Bridge => "bridge and tap",
-            Self::Masquerade => "bridge, tap and nft",
+            Self::Bridge => "bridge by hand",
+            Self::Masquerade => "bridge and nft by hand",
         }
     }
 }
@@ -62,34 +59,26 @@ pub(crate) fn measure(rounds: usize) -> Section {
 /// Megabits a second: of the host to the guest and back, each of ours and of the peer's.
 type Figures = [[Vec<f64>; 2]; 2];
 
-/// Both guests are up at once; they are measured in turns, and booted anew between some of these.
+/// One guest is measured in turns behind ours and the peer's: of two emulated guests either has been
+/// slower by a third for minutes, whoever connected it.
 fn compare(binding: Binding, rounds: usize) -> impl Iterator<Item = Row> {
     let pairs = PAIRS_A_ROUND * rounds;
     let lab = Lab::new();
+    let manifest = lab.path().join("iperf3.yaml");
     let text = include_str!("iperf3.yaml").replace("BINDING", binding.name());
-    let [ours, peers] = ["ours", "peers"].map(|name| {
-        let path = lab.path().join(format!("{name}.yaml"));
-        fs::write(&path, text.replace("NAME", name)).expect("the directory can be written");
-        path
-    });
-    let template = Template::take(&lab, &ours).with_mac(MAC);
+    fs::write(&manifest, text).expect("the directory can be written");
+    let vm = Vm::start(&lab, &manifest, By::Ferrovirt, None);
+    let pod = Pod::new(&lab, vm.sandbox(), binding);
+    // The first run waits for a guest that boots.
+    iperf3(&lab, &pod.address, false);
     let mut figures = Figures::default();
-    for boot in 0..BOOTS {
-        let ours = Vm::start(&lab, &ours, By::Ferrovirt, None);
-        let peer = Peer::start(&lab, &peers, &template, binding);
-        let addresses = [pod_address(ours.sandbox()), peer.address.clone()];
-        // The first run waits for a guest that boots.
-        for address in &addresses {
-            iperf3(&lab, address, false);
-        }
-        for pair in pairs * boot / BOOTS..pairs * (boot + 1) / BOOTS {
-            let name = binding.name();
-            eprintln!("throughput, {name}: round {} of {pairs}", pair + 1);
-            take_turns(&lab, &addresses, pair % 2 == 1, &mut figures);
-        }
-        peer.stop();
-        ours.stop();
+    for pair in 0..pairs {
+        let name = binding.name();
+        eprintln!("throughput, {name}: round {} of {pairs}", pair + 1);
+        take_turns(&lab, &pod, pair % 2 == 1, &mut figures);
     }
+    pod.ours();
+    vm.stop();
     let directions = ["host to guest", "guest to host"].into_iter().zip(figures);
     directions.map(move |(direction, [ours, peers])| Row {
         what: format!("{}, TCP, {direction}", binding.name()),
@@ -105,102 +94,116 @@ fn compare(binding: Binding, rounds: usize) -> impl Iterator<Item = Row> {
     })
 }
 
-/// Each direction once for ours and the peer's, whose addresses these are.
-fn take_turns(lab: &Lab, addresses: &[String; 2], reversed: bool, figures: &mut Figures) {
-    for (direction, figures) in figures.iter_mut().enumerate() {
-        let mut both = [0, 1];
-        if reversed {
-            both.reverse();
-        }
-        for of in both {
-            figures[of].push(iperf3(lab, &addresses[of], direction == 1));
+/// Each direction once behind ours and once behind the peer's.
+fn take_turns(lab: &Lab, pod: &Pod, reversed: bool, figures: &mut Figures) {
+    let connect: [fn(&Pod); 2] = [Pod::ours, Pod::by_hand];
+    let mut both = [0, 1];
+    if reversed {
+        both.reverse();
+    }
+    for of in both {
+        connect[of](pod);
+        for (direction, figures) in figures.iter_mut().enumerate() {
+            figures[of].push(iperf3(lab, &pod.address, direction == 1));
         }
     }
 }
 
-/// The VM behind a bridge and a tap made with `ip`.
-struct Peer {
-    vm: Vm,
-    dnsmasq: Dnsmasq,
+/// A running guest's pod, whose tap can be connected by hand and by ours again.
+struct Pod {
+    netns: PathBuf,
+    binding: Binding,
+    /// IPv4, which leads to the guest in each binding.
     address: String,
+    /// Names and MACs.
+    guest: GuestNetwork,
+    /// A copy of the state, for the set-up that is run again.
+    state: PathBuf,
+    /// Packet filter, and links with their bridge's settings, as ours are.
+    made: [String; 2],
 }
 
-/// Ends with its owner.
-struct Dnsmasq(Child);
-
-impl Drop for Dnsmasq {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Peer {
-    fn start(lab: &Lab, manifest: &Path, template: &Template, binding: Binding) -> Self {
-        let vm = Vm::prepare(lab, manifest, By::Hand);
-        let netns = vm.sandbox().join("netns");
-        let state = vm.sandbox().join("network/eth0.json");
-        // init has bound it, for the stand-in; as CNI made it again.
-        let mut netbind = inside(&netns, e2e::program("netbind"));
-        run(netbind.args(["teardown", "--state"]).arg(state));
-        let ip = |arguments: &str| {
-            for line in arguments.lines() {
-                run(inside(&netns, "ip").args(line.split_whitespace()));
-            }
+impl Pod {
+    fn new(lab: &Lab, sandbox: &Path, binding: Binding) -> Self {
+        let state = lab.path().join("state.json");
+        fs::copy(sandbox.join("network/eth0.json"), &state).expect("init has bound it");
+        let known = State::read(&state).expect("netbind wrote it");
+        let State { network, guest, .. } = known.expect("it was just copied");
+        let mut addresses = network.addresses.iter().map(|address| address.net.addr());
+        let address = addresses.find(IpAddr::is_ipv4);
+        let mut pod = Self {
+            netns: sandbox.join("netns"),
+            binding,
+            address: address.expect("CNI gave one").to_string(),
+            guest,
+            state,
+            made: Default::default(),
         };
-        let address = pod_address(vm.sandbox());
-        ip("link add br0 type bridge stp_state 0
-            tuntap add tap0 mode tap user 107 group 107 vnet_hdr
-            link set tap0 master br0 up
-            link set br0 up");
-        // dnsmasq serves where it has an address.
-        let leased = match binding {
+        pod.made = pod.look();
+        pod
+    }
+
+    /// What differs between ours and what is made by hand, but for addresses that a filter has learned.
+    fn look(&self) -> [String; 2] {
+        let nft = run(inside(&self.netns, "nft").args(["--terse", "list", "ruleset"]));
+        let ports = run(inside(&self.netns, "bridge").args(["-d", "link"]));
+        [nft, ports]
+    }
+
+    fn ip(&self, arguments: &str) -> String {
+        run(inside(&self.netns, "ip").args(arguments.split_whitespace()))
+    }
+
+    fn is_by_hand(&self) -> bool {
+        self.ip("-brief link").contains("br0 ")
+    }
+
+    /// Connects the guest as `ip` and `nft` would, with none of our settings or filters left.
+    fn by_hand(&self) {
+        if self.is_by_hand() {
+            return;
+        }
+        let GuestNetwork {
+            bridge,
+            tap,
+            interface,
+            ..
+        } = &self.guest;
+        // The guest knows its router by this MAC.
+        let mac = self.guest.server_mac;
+        run(inside(&self.netns, "nft").args(["flush", "ruleset"]));
+        self.ip(&format!(
+            "link add br0 address {mac} type bridge stp_state 0"
+        ));
+        self.ip(&format!("link set {tap} master br0"));
+        match self.binding {
             Binding::Bridge => {
-                ip("addr flush dev eth0
-                    link set eth0 master br0 up");
-                let (network, _) = address.rsplit_once('.').expect("it is an IPv4 address");
-                ip(&format!("addr add {network}.254/24 dev br0"));
-                address.clone()
+                self.ip(&format!("link set {interface} master br0"));
+                // The guest has the MAC of the pod's interface, and is to be found behind the tap.
+                let fdb = format!("fdb delete {} dev {interface} master", self.guest.mac);
+                run(inside(&self.netns, "bridge").args(fdb.split(' ')));
             }
             Binding::Masquerade => {
-                ip("addr add 10.0.2.1/24 dev br0");
-                let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
-                run(inside(&netns, "sh").args(["-c", forward]));
-                run(inside(&netns, "nft").arg(include_str!("masquerade.nft")));
-                "10.0.2.2".to_owned()
+                self.ip(&format!("address delete 10.0.2.1/24 dev {bridge}"));
+                self.ip("address add 10.0.2.1/24 dev br0");
+                run(inside(&self.netns, "nft").arg(include_str!("masquerade.nft")));
             }
-        };
-        let dnsmasq = inside(&netns, "dnsmasq")
-            .args([
-                "--no-daemon",
-                "--conf-file=/dev/null",
-                "--user=root",
-                "--port=0",
-                "--no-ping",
-            ])
-            .args([
-                "--interface=br0",
-                "--except-interface=lo",
-                "--bind-interfaces",
-                "--leasefile-ro",
-            ])
-            .arg(format!("--dhcp-range={leased},{leased},24h"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("dnsmasq is installed");
-        let dnsmasq = Dnsmasq(dnsmasq);
-        let vm = vm.begin(template);
-        Self {
-            vm,
-            dnsmasq,
-            address,
         }
+        self.ip("link set br0 up");
     }
 
-    fn stop(self) {
-        drop(self.dnsmasq);
-        self.vm.stop();
+    /// Connects the guest as init did.
+    fn ours(&self) {
+        if !self.is_by_hand() {
+            return;
+        }
+        self.ip("link delete br0");
+        run(inside(&self.netns, "nft").args(["flush", "ruleset"]));
+        let mut setup = inside(&self.netns, e2e::program("netbind"));
+        setup.args(["setup", "--binding", self.binding.name()]);
+        setup.args(["--tap-owner", "107", "--tap-group", "107"]);
+        run(setup.arg("--state").arg(&self.state));
+        assert_eq!(self.look(), self.made, "set up again it is another network");
     }
 }
 
@@ -217,15 +220,6 @@ fn inside(netns: &Path, program: impl AsRef<std::ffi::OsStr>) -> Command {
         command.pre_exec(move || setns(&netns, CloneFlags::CLONE_NEWNET).map_err(io::Error::from))
     };
     command
-}
-
-/// The pod's IPv4 address, which leads to its guest in each binding.
-fn pod_address(sandbox: &Path) -> String {
-    let mut ip = inside(&sandbox.join("netns"), "ip");
-    let text = run(ip.args(["-j", "-4", "addr", "show", "eth0"]));
-    let links: Value = serde_json::from_str(&text).expect("ip writes JSON");
-    let address = links[0]["addr_info"][0]["local"].as_str();
-    address.expect("CNI gave one").to_owned()
 }
 
 /// Megabits a second, as the receiver counts them; waits for a guest that boots.
