@@ -170,7 +170,7 @@ impl Vm {
     }
 
     /// Makes the sandbox; a stand-in in it waits for its template.
-    pub(crate) fn prepare(lab: &Lab, manifest: &Path, by: By) -> Self {
+    fn prepare(lab: &Lab, manifest: &Path, by: By) -> Self {
         let launcher = match by {
             By::Ferrovirt => e2e::program("virt-launcher"),
             By::VirtQemuRun | By::Hand => peers(lab),
@@ -204,7 +204,7 @@ impl Vm {
     }
 
     /// Tells the stand-in to start the template's VM, and waits until its vCPUs run.
-    pub(crate) fn begin(mut self, template: &Template) -> Self {
+    fn begin(mut self, template: &Template) -> Self {
         let result = self.runtime().join(RESULT);
         template.give(&self.runtime(), self.by);
         let text = eventually("the peer's VM runs", BOOT, || fs::read(&result).ok());

@@ -68,9 +68,10 @@ fn compare(binding: Binding, rounds: usize) -> impl Iterator<Item = Row> {
     let text = include_str!("iperf3.yaml").replace("BINDING", binding.name());
     fs::write(&manifest, text).expect("the directory can be written");
     let vm = Vm::start(&lab, &manifest, By::Ferrovirt, None);
-    let pod = Pod::new(&lab, vm.sandbox(), binding);
-    // The first run waits for a guest that boots.
+    let mut pod = Pod::new(&lab, vm.sandbox(), binding);
+    // The first run waits for a guest that boots, and for links that come up.
     iperf3(&lab, &pod.address, false);
+    pod.made = pod.look();
     let mut figures = Figures::default();
     for pair in 0..pairs {
         let name = binding.name();
@@ -119,8 +120,8 @@ struct Pod {
     guest: GuestNetwork,
     /// A copy of the state, for the set-up that is run again.
     state: PathBuf,
-    /// Packet filter, and links with their bridge's settings, as ours are.
-    made: [String; 2],
+    /// What [`Pod::look`] saw of what init made.
+    made: [String; 3],
 }
 
 impl Pod {
@@ -131,23 +132,23 @@ impl Pod {
         let State { network, guest, .. } = known.expect("it was just copied");
         let mut addresses = network.addresses.iter().map(|address| address.net.addr());
         let address = addresses.find(IpAddr::is_ipv4);
-        let mut pod = Self {
+        Self {
             netns: sandbox.join("netns"),
             binding,
             address: address.expect("CNI gave one").to_string(),
             guest,
             state,
             made: Default::default(),
-        };
-        pod.made = pod.look();
-        pod
+        }
     }
 
-    /// What differs between ours and what is made by hand, but for addresses that a filter has learned.
-    fn look(&self) -> [String; 2] {
+    /// The packet filter without the addresses that it has learned, the bridge's ports with their
+    /// settings, and whom the bridge was told to find behind which.
+    fn look(&self) -> [String; 3] {
         let nft = run(inside(&self.netns, "nft").args(["--terse", "list", "ruleset"]));
-        let ports = run(inside(&self.netns, "bridge").args(["-d", "link"]));
-        [nft, ports]
+        let bridge =
+            |arguments: &str| run(inside(&self.netns, "bridge").args(arguments.split(' ')));
+        [nft, bridge("-d link"), bridge("fdb show state static")]
     }
 
     fn ip(&self, arguments: &str) -> String {
@@ -158,7 +159,8 @@ impl Pod {
         self.ip("-brief link").contains("br0 ")
     }
 
-    /// Connects the guest as `ip` and `nft` would, with none of our settings or filters left.
+    /// Connects the guest as `ip` and `nft` would: without our filter, translation and settings of the
+    /// bridge. The server's socket stays on the tap.
     fn by_hand(&self) {
         if self.is_by_hand() {
             return;
@@ -167,25 +169,29 @@ impl Pod {
             bridge,
             tap,
             interface,
+            server_mac,
             ..
         } = &self.guest;
-        // The guest knows its router by this MAC.
-        let mac = self.guest.server_mac;
         run(inside(&self.netns, "nft").args(["flush", "ruleset"]));
+        // The guest knows its router by this MAC.
         self.ip(&format!(
-            "link add br0 address {mac} type bridge stp_state 0"
+            "link add br0 address {server_mac} type bridge stp_state 0"
         ));
         self.ip(&format!("link set {tap} master br0"));
         match self.binding {
             Binding::Bridge => {
+                // The pod's interface keeps the address, for which the guest alone is to answer.
+                self.ip("link set br0 arp off");
                 self.ip(&format!("link set {interface} master br0"));
-                // The guest has the MAC of the pod's interface, and is to be found behind the tap.
+                // It has the guest's MAC as well, which is to be found behind the tap.
                 let fdb = format!("fdb delete {} dev {interface} master", self.guest.mac);
                 run(inside(&self.netns, "bridge").args(fdb.split(' ')));
             }
             Binding::Masquerade => {
                 self.ip(&format!("address delete 10.0.2.1/24 dev {bridge}"));
                 self.ip("address add 10.0.2.1/24 dev br0");
+                let forward = "net.ipv4.conf.br0.forwarding=1";
+                run(inside(&self.netns, "sysctl").args(["-w", forward]));
                 run(inside(&self.netns, "nft").arg(include_str!("masquerade.nft")));
             }
         }

@@ -97,7 +97,8 @@ impl Lab {
         started.elapsed()
     }
 
-    /// Gives the guest the address for a flood, and none of what is sent there to sockets of UDP.
+    /// Gives the guest the flood's address. What is sent there to a client's port reaches no socket of
+    /// UDP.
     pub(crate) fn floods_from_its_own_address(&self) {
         let guest = &self.guest.namespace;
         // Deprecated: nobody takes it who does not ask for it.
@@ -114,14 +115,16 @@ impl Lab {
     }
 
     /// Runs dhcpcd in the guest, which remembers nothing and waits for nothing but the server; how long
-    /// it took until it held its lease. It receives what is for a client's port.
+    /// it took until it held its lease. It receives only what is for a client's port.
     pub(crate) fn lease_by_dhcpcd(&self) -> Duration {
         let (guest, disk) = (&self.guest.namespace, &self.disk);
+        // It ends after what had started it, and until then could be given the next one's answers.
+        wait_until("the last client has ended", || {
+            let mut ss = guest.command("ss");
+            success(ss.args(["-Hlun", "sport", "=", ":546"])).is_empty()
+        });
         for old in ["run", "lib/dhcpcd"].map(|name| disk.path(name)) {
-            // What the last one had started ends after it, and may write there until then.
-            wait_until("nothing is left of the last client", || {
-                !old.exists() || std::fs::remove_dir_all(&old).is_ok()
-            });
+            let _ = std::fs::remove_dir_all(&old);
             std::fs::create_dir(&old).unwrap();
         }
         guest.ip(&format!("-6 address flush dev {GUEST_LINK} scope global"));

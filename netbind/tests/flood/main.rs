@@ -25,9 +25,9 @@ use lab::{FLOODING, Lab, RoundTrips};
 
 /// Packets a second.
 const RATE: u32 = 10_000;
-/// What a real client may wait for its lease. The server's queue holds what comes in 30 ms, so that
-/// some packets are lost where the machine is busy with something else; and who loses one asks again
-/// when it likes, udhcpc6 after a second and dhclient after four to eight.
+/// What a real client may wait for its lease in a long flood, on a machine with nothing else to do. On
+/// another some packets are lost, for the server's queue holds what comes in 30 ms; and who loses one
+/// asks again when it likes, udhcpc6 after a second and dhclient after four to eight.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A flood for so long tells how fast everybody is, and a byte kept of each packet would be 146
 /// pages. A shorter one runs beside whatever else the machine does.
@@ -108,7 +108,7 @@ fn flood_of_declines(time: Duration) {
 }
 
 /// The guest is sent an answer to each of perfdhcp's questions, in DHCPv4 at a relay's port, in DHCPv6 at
-/// an address of its own. udhcpc and udhcpc6 would read them all and miss their own: they set no filter
+/// the flood's own address. udhcpc and udhcpc6 would read them all and miss their own: they set no filter
 /// on their sockets.
 fn flood_by_perfdhcp(time: Duration) {
     let _alone = ALONE.lock();
