@@ -124,7 +124,10 @@ impl Lab {
             success(ss.args(["-Hlun", "sport", "=", ":546"])).is_empty()
         });
         for old in ["run", "lib/dhcpcd"].map(|name| disk.path(name)) {
-            let _ = std::fs::remove_dir_all(&old);
+            // Its hook may still write there.
+            wait_until("nothing is left of the last client", || {
+                !old.exists() || std::fs::remove_dir_all(&old).is_ok()
+            });
             std::fs::create_dir(&old).unwrap();
         }
         guest.ip(&format!("-6 address flush dev {GUEST_LINK} scope global"));
